@@ -1,0 +1,101 @@
+// Package policy decides who may break the glass: Decide(policy, request, facts) → decision.
+//
+// # Promises
+//
+// To the operator who reads the file at 3 a.m.: what is written is what is enforced. A key that nothing enforces is
+// not accepted; an unknown key, person, group, host, network, country or rule is refused when the file is loaded, with its line
+// and a caret; a policy whose own [[test]] blocks fail is refused. The order of people, hosts, jumps and networks in
+// the file never matters. Rules are tried from top to bottom and the first one whose conditions all hold decides,
+// whether it allows or asks for approvals; a later rule is never consulted, and nothing is added up over rules.
+//
+// To the CA: Decide is pure. It reads no clock, network or disk, keeps nothing, and answers the same for the same
+// arguments for ever, so that a decision can be replayed from its ledger entry. There is one evaluator: Decide,
+// DecideSession, Explain and Test all run it (an evaluator for each door is how doors come to disagree).
+//
+// To everybody: deny by default. A fact is yes, no or unknown, unknown is the zero value and counts as the bad case:
+// taking a fact away never turns a deny into an allow.
+//
+// # The file
+//
+// TOML, in this order by custom. Names are [a-z_0-9][a-z0-9._-]*. In every list of people "@oncall" is the group
+// oncall and "alice" the person; in a rule's hosts "@web" is a group, "web01" a host, "web*" every host whose name
+// fits and "*" every host. People's groups and hosts' groups are two name spaces; a group exists as soon as one entry lists it.
+//
+//	profile = "production"        # or "demo"; fixed at init
+//
+//	[site]                        # lists of people or @groups
+//	name      = "example"         # goes into the CA's origin
+//	owners    = ["alice", "bob"]  # sign policies and successions
+//	operators = ["@ops"]          # invite, join, revoke, import
+//	readers   = ["@reviewers"]    # whose age recipients open recordings; none, no session
+//
+//	[people.alice]
+//	groups  = ["oncall"]
+//	contact = "+49 30 1234"       # shown to people only
+//
+//	[networks]
+//	office = ["198.51.100.0/24", "2001:db8:1::/48"]
+//
+//	[always]                      # demanded of everybody, before any rule; a touch always is
+//	uv = true                     # PIN or biometric
+//	reason_min = 20               # characters
+//	countries = ["DE", "NL"]      # ISO 3166-1 alpha-2; absent: anywhere
+//	anonymous = "deny"            # VPN, Tor, proxy, hosting networks; "allow" does not look
+//	trusted = ["office"]          # pass the country and anonymity checks
+//	deny_networks = ["blocked"]   # beats everything, trusted too
+//	geo_max_age_days = 45         # an older database knows nothing
+//	max_minutes = 60              # no rule may give more
+//	grace = "30m"                 # how long sessions go on without the CA's heartbeat
+//	idle = "15m"                  # a session without input or output ends
+//
+//	[jumps.jump-a]
+//	address = ["203.0.113.10:22"] # where people reach it
+//	source  = ["10.0.0.2/32"]     # as hosts see it; absent: the addresses' IPs
+//
+//	[hosts.web01]
+//	address = ["10.0.0.5:22"]
+//	host_keys = ["ssh-ed25519 AAAA…"]     # or host_ca = [...]; there is no trust on first use
+//	groups = ["web"]
+//
+//	[hosts."lb*"]                 # at most one '*'
+//	address = ["{host}.example.net:22"]   # {host} is the name asked for; DNS stands in the path only here
+//	host_ca = ["ssh-ed25519 AAAA…"]
+//
+//	[[rule]]
+//	name = "oncall-web"
+//	why  = "On-call may enter web servers alone, briefly."
+//	who = ["@oncall"]
+//	hosts = ["@web", "lb*"]
+//	logins = ["root"]
+//	minutes = 30                  # client certificate, grant and sessions end with it
+//	approvals = 1                 # distinct approvers, never the requester; default 0
+//	approvers = ["@leads"]
+//	wait = "30m"                  # how long a request waits for them
+//	networks = ["office"]         # only from these
+//	countries = ["DE"]            # only from these; trusted networks pass
+//	anonymous = "deny"            # here, even if [always] does not look
+//	reason_min = 40               # longer than [always] wants
+//	ticket = "INC-[0-9]+"         # regular expression for the whole ticket
+//	forwards = ["local db01:5432"]
+//	idle = "5m"
+//	drill = true                  # answers drills only; other rules answer drills and real requests alike
+//
+//	[[test]]
+//	name = "alice enters web01 from the office"
+//	person = "alice"
+//	host = "web01"
+//	login = "root"
+//	from = ["198.51.100.7"]
+//	country = "DE"                # absent: unknown
+//	anonymous = "no"              # absent: unknown
+//	expect = "allow"              # "ask", or "deny" with reasons = ["country_unknown"]
+//	rule = "oncall-web"
+//
+// A test may also set touch, uv ("yes", "no", "unknown"; yes if absent), key (a KeyState; live if absent),
+// geo_age_days, minutes, reason (long enough if absent), ticket, forwards, drill and approved (people).
+//
+// A setting of a host comes from the entry with the most fixed text that has it: its own entry first, then the
+// longest pattern that fits, and so on; address and groups each by themselves, host_keys and host_ca together. Nothing
+// is added up, so `groups = []` in a host's own entry takes it out of its pattern's groups. Two patterns that could
+// fit one name with equally much fixed text are refused. A name that ends up without address or keys is unknown.
+package policy

@@ -1,0 +1,72 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Explain tells a person each check that Decide makes, with the line of the file that makes it, and the decision. It
+// is made by the evaluator itself as it runs.
+func Explain(p *Policy, req Request, facts Facts) string {
+	var b strings.Builder
+	from := make([]string, len(facts.Sources))
+	for i, s := range facts.Sources {
+		from[i] = normalise(s.Addr).String()
+	}
+	fmt.Fprintf(&b, "%s asks for %s@%s from %s", req.Person, req.Login, req.Host, strings.Join(from, ", "))
+	if req.Minutes > 0 {
+		fmt.Fprintf(&b, " for %d min", req.Minutes)
+	}
+	if req.Drill {
+		b.WriteString(" (drill)")
+	}
+	for _, extra := range [][2]string{{"ticket", req.Ticket}, {"failure", req.Failure}, {"severity", req.Severity}} {
+		if extra[1] != "" {
+			fmt.Fprintf(&b, ", %s %q", extra[0], extra[1])
+		}
+	}
+	b.WriteString("\n")
+	e := &evaluation{p: p, req: req, facts: facts, trace: func(line int, ok bool, text string) {
+		mark, where := "no ", "          "
+		if ok {
+			mark = "yes"
+		}
+		if line > 0 {
+			where = fmt.Sprintf("line %-5d", line)
+		}
+		fmt.Fprintf(&b, "  %s %s %s\n", where, mark, text)
+	}}
+	d := e.run()
+	fmt.Fprintf(&b, "%s", d.Outcome)
+	if d.Rule != "" {
+		r, _ := p.Rule(d.Rule)
+		if d.Outcome == Deny {
+			fmt.Fprintf(&b, "; closest is rule %q (line %d)", d.Rule, r.Line)
+		} else {
+			fmt.Fprintf(&b, " by rule %q (line %d): %s", d.Rule, r.Line, d.Why)
+		}
+	}
+	b.WriteString("\n")
+	switch d.Outcome {
+	case Allow:
+		fmt.Fprintf(&b, "  %d min, idle limit %s\n", d.Minutes, d.Idle)
+	case Ask:
+		fmt.Fprintf(&b, "  %d of %d approvals missing, from %s, within %s; then %d min\n", d.Missing, d.Approvals, words(d.Approvers), d.Wait, d.Minutes)
+	}
+	for _, r := range d.Reasons {
+		fmt.Fprintf(&b, "  %s: %s\n", r.Code, r.Detail)
+		if r.Next != "" {
+			fmt.Fprintf(&b, "    %s\n", r.Next)
+		}
+	}
+	return printableLines(b.String())
+}
+
+// printableLines is printable, line by line: reasons and tickets are what somebody typed.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}

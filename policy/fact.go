@@ -1,0 +1,129 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"breakglass/internal/name"
+)
+
+// ErrFact is what the errors of this file's UnmarshalText functions wrap.
+var ErrFact = errors.New("invalid fact")
+
+// Tri is a fact that may be unknown. Its zero value is, and unknown is always the bad case.
+type Tri uint8
+
+const (
+	Unknown Tri = iota
+	Yes
+	No
+)
+
+var triText = [...]string{Unknown: "unknown", Yes: "yes", No: "no"}
+
+func (t Tri) String() string {
+	if int(t) < len(triText) {
+		return triText[t]
+	}
+	return triText[Unknown]
+}
+
+// TriOf is the Tri of something that is known.
+func TriOf(b bool) Tri {
+	if b {
+		return Yes
+	}
+	return No
+}
+
+func (t Tri) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+func (t *Tri) UnmarshalText(b []byte) error {
+	for i, s := range triText {
+		if s == string(b) {
+			*t = Tri(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w %q: want yes, no or unknown", ErrFact, b)
+}
+
+// KeyState is where the enrolment of the key that signed stands.
+type KeyState uint8
+
+const (
+	KeyUnknown   KeyState = iota // not enrolled for this person, or it could not be found out
+	KeyLive                      // enrolled, vouched for, in date
+	KeyPending                   // enrolled, but not vouched for or still cooling off
+	KeySuspended                 // its counter went back
+	KeyLapsed                    // not renewed in time
+	KeyRevoked
+)
+
+var keyText = [...]string{KeyUnknown: "unknown", KeyLive: "live", KeyPending: "pending", KeySuspended: "suspended", KeyLapsed: "lapsed", KeyRevoked: "revoked"}
+
+func (k KeyState) String() string {
+	if int(k) < len(keyText) {
+		return keyText[k]
+	}
+	return keyText[KeyUnknown]
+}
+
+func (k KeyState) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+func (k *KeyState) UnmarshalText(b []byte) error {
+	for i, s := range keyText {
+		if s == string(b) {
+			*k = KeyState(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: key state %q", ErrFact, b)
+}
+
+// Kind is what a request wants. KindNew, KindOverride and KindExtend are the statement's; KindSession is the opening
+// of a session under a grant.
+type Kind string
+
+const (
+	KindNew      Kind = "new"
+	KindOverride Kind = "override"
+	KindExtend   Kind = "extend"
+	KindSession  Kind = "session"
+)
+
+// Request is what somebody asks for: the fields of the signed statement that a decision may depend on.
+type Request struct {
+	Kind     Kind        `json:"kind"`
+	Person   name.Person `json:"person"`
+	Host     name.Host   `json:"host"`
+	Login    name.Login  `json:"login"`
+	Minutes  int         `json:"minutes"` // 0: as many as the rule gives
+	Reason   string      `json:"reason"`
+	Ticket   string      `json:"ticket,omitempty"`
+	Failure  string      `json:"failure,omitempty"`  // declared; shown by Explain, decides nothing
+	Severity string      `json:"severity,omitempty"` // as Failure
+	Forwards []Forward   `json:"forwards,omitempty"`
+	Drill    bool        `json:"drill,omitempty"`
+}
+
+// Facts is what the CA found out about a request. Every zero value is unknown.
+type Facts struct {
+	Now      time.Time     `json:"now"`
+	Sources  []Source      `json:"sources"` // every address that the certificate would list; each must pass
+	Touch    Tri           `json:"touch"`   // UP of the signature
+	UV       Tri           `json:"uv"`
+	Key      KeyState      `json:"key"`
+	Approved []name.Person `json:"approved,omitempty"` // whose valid, unexpired approvals the CA holds
+}
+
+// Source is one address that a person comes from, and what the geo databases say about it.
+type Source struct {
+	Addr           netip.Addr `json:"addr"`
+	Country        string     `json:"country,omitempty"` // ISO 3166-1 alpha-2; "" is unknown
+	CountryBuilt   time.Time  `json:"country_built,omitzero"`
+	Anonymous      Tri        `json:"anonymous"`
+	AnonymousBuilt time.Time  `json:"anonymous_built,omitzero"`
+}

@@ -1,0 +1,175 @@
+package policy
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// Fault is one thing wrong with a policy file, at its place.
+type Fault struct {
+	Line, Column int    // from 1; the column counts bytes
+	Message      string // what is wrong
+	Hint         string // what to write instead; may be empty
+	text         string // the line as it stands in the file
+	width        int    // of the marked text, in bytes
+}
+
+// LoadError is every fault that loading a policy found. Its text shows each with line and caret.
+type LoadError struct {
+	File   string
+	Faults []Fault
+}
+
+func (e *LoadError) Error() string {
+	var b strings.Builder
+	for i, f := range e.Faults {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "%s:%d:%d: %s", e.File, f.Line, f.Column, f.Message)
+		if f.Hint != "" {
+			b.WriteString("; " + f.Hint)
+		}
+		number := fmt.Sprintf("%5d", f.Line)
+		fmt.Fprintf(&b, "\n%s | %s\n%s | %s", number, printable(f.text), strings.Repeat(" ", len(number)), f.carets())
+	}
+	return b.String()
+}
+
+// carets marks the fault under its line. Tabs stay tabs, so that the caret stands where the terminal put the text.
+func (f Fault) carets() string {
+	lead := f.text[:min(f.Column-1, len(f.text))]
+	var b strings.Builder
+	for _, r := range lead {
+		if r == '\t' {
+			b.WriteByte('\t')
+		} else {
+			b.WriteByte(' ')
+		}
+	}
+	marked := f.text[len(lead):min(len(lead)+f.width, len(f.text))]
+	b.WriteString(strings.Repeat("^", max(1, utf8.RuneCountInString(marked))))
+	return b.String()
+}
+
+// printable keeps a hostile file from writing to the terminal of whoever checks it.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || r >= ' ' && r != 0x7f && !(r >= 0x80 && r < 0xa0) && r != utf8.RuneError {
+			return r
+		}
+		return '?'
+	}, s)
+}
+
+// faults collects what is wrong while a file is compiled.
+type faults struct {
+	src   []byte
+	lines []int // the offset of each line's start
+	ix    *index
+	list  []Fault
+}
+
+// maxFaults keeps a file that is no policy at all from burying its first fault.
+const maxFaults = 100
+
+func newFaults(src []byte) faults {
+	f := faults{src: src, lines: []int{0}, ix: &index{keys: map[string]span{}, values: map[string]span{}}}
+	for i, c := range src {
+		if c == '\n' {
+			f.lines = append(f.lines, i+1)
+		}
+	}
+	return f
+}
+
+// lineAt gives the line of an offset, from 1, and where that line starts.
+func (c *faults) lineAt(offset int) (line, start int) {
+	line = sort.SearchInts(c.lines, offset+1)
+	return line, c.lines[line-1]
+}
+
+// at reports a fault at the value under path or, where nothing is written there, at the closest thing around it.
+func (c *faults) at(path []string, hint, format string, args ...any) {
+	c.span(c.ix.value(path), hint, format, args...)
+}
+
+// key reports a fault at the key or table header of path.
+func (c *faults) key(path []string, hint, format string, args ...any) {
+	c.span(c.ix.key(path), hint, format, args...)
+}
+
+func (c *faults) span(s span, hint, format string, args ...any) {
+	if len(c.list) >= maxFaults {
+		return
+	}
+	start := min(s.offset, len(c.src))
+	line, begin := c.lineAt(start)
+	end := len(c.src)
+	if line < len(c.lines) {
+		end = c.lines[line] - 1
+	}
+	c.list = append(c.list, Fault{
+		Line:    line,
+		Column:  start - begin + 1,
+		Message: printable(fmt.Sprintf(format, args...)),
+		Hint:    printable(hint),
+		text:    strings.TrimSuffix(string(c.src[begin:max(begin, end)]), "\r"),
+		width:   s.length,
+	})
+}
+
+// err is nil or the LoadError with the faults in the order of the file.
+func (c *faults) err(filename string) error {
+	if len(c.list) == 0 {
+		return nil
+	}
+	sort.SliceStable(c.list, func(i, j int) bool {
+		a, b := c.list[i], c.list[j]
+		if a.Line != b.Line {
+			return a.Line < b.Line
+		}
+		return a.Column < b.Column
+	})
+	return &LoadError{File: filename, Faults: c.list}
+}
+
+// suggest finds the known word closest to a misspelt one and gives it as a hint: `did you mean "@oncall"?`.
+func suggest(word string, known []string) string {
+	best, distance := "", max(2, len(word)/3)+1
+	for _, k := range known {
+		if d := editDistance(word, k, distance); d < distance || d == distance && best != "" && k < best {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q?", best)
+}
+
+// editDistance is Levenshtein's, given up (as limit) when it can't be below limit.
+func editDistance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return min(row[len(b)], limit)
+}

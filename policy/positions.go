@@ -1,0 +1,226 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// span is a place in the file.
+type span struct{ offset, length int }
+
+// index knows where each key and each value of the file stands. A path is the keys from the root; elements of
+// arrays go by their decimal number.
+type index struct {
+	keys, values map[string]span
+}
+
+func pathKey(path []string) string { return strings.Join(path, "\x00") }
+
+// has tells whether the file says anything under path.
+func (ix *index) has(path ...string) bool {
+	_, ok := ix.keys[pathKey(path)]
+	return ok
+}
+
+// value is where the value of path stands, else its key, else that of what is around it.
+func (ix *index) value(path []string) span {
+	if s, ok := ix.values[pathKey(path)]; ok {
+		return s
+	}
+	return ix.key(path)
+}
+
+// key is where the key or table header of path stands, else that of what is around it.
+func (ix *index) key(path []string) span {
+	for n := len(path); n > 0; n-- {
+		if s, ok := ix.keys[pathKey(path[:n])]; ok {
+			return s
+		}
+	}
+	return span{}
+}
+
+// walk reads the file's syntax tree once, notes where everything stands and reports each key that the file type
+// doesn't have. It is stricter than go-toml's own check, which is a second net: go-toml matches keys without regard to
+// case, so that `Who` further down would silently replace `who`.
+func walk(src []byte, c *faults) error {
+	ix := c.ix
+	root := reflect.TypeFor[file]()
+	var table []string
+	tableType, known := root, true
+	arrays := map[string]int{}
+
+	var p unstable.Parser
+	p.Reset(src)
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table, tableType, known = nil, root, true
+			it := e.Key()
+			for it.Next() {
+				k := it.Node()
+				table = append(table, string(k.Data))
+				at := span{int(k.Raw.Offset), int(k.Raw.Length)}
+				if known {
+					tableType, known = ix.descend(c, tableType, table, at)
+				}
+				if _, ok := ix.keys[pathKey(table)]; !ok || it.IsLast() {
+					ix.keys[pathKey(table)] = at
+				}
+				if it.IsLast() && e.Kind == unstable.ArrayTable {
+					n := arrays[pathKey(table)]
+					arrays[pathKey(table)] = n + 1
+					table = append(table, strconv.Itoa(n))
+					ix.keys[pathKey(table)] = at
+					if known && tableType.Kind() == reflect.Slice {
+						tableType = tableType.Elem()
+					}
+				} else if n := arrays[pathKey(table)]; n > 0 {
+					table = append(table, strconv.Itoa(n-1)) // [rule.x] below the last [[rule]]
+					if known && tableType.Kind() == reflect.Slice {
+						tableType = tableType.Elem()
+					}
+				}
+			}
+		case unstable.KeyValue:
+			ix.pair(c, e, table, tableType, known)
+		}
+	}
+	return p.Error()
+}
+
+// pair notes one `key = value` below the table of the given path and type.
+func (ix *index) pair(c *faults, e *unstable.Node, table []string, t reflect.Type, known bool) {
+	path := append([]string(nil), table...)
+	it := e.Key()
+	for it.Next() {
+		k := it.Node()
+		path = append(path, string(k.Data))
+		at := span{int(k.Raw.Offset), int(k.Raw.Length)}
+		if known {
+			t, known = ix.descend(c, t, path, at)
+		}
+		ix.keys[pathKey(path)] = at
+	}
+	ix.val(c, e.Value(), path, t, known)
+}
+
+func (ix *index) val(c *faults, v *unstable.Node, path []string, t reflect.Type, known bool) {
+	it := v.Children()
+	switch v.Kind {
+	case unstable.Array:
+		if known && t.Kind() == reflect.Slice {
+			t = t.Elem()
+		} else {
+			known = false // a wrong type: the decoder says so
+		}
+		for n := 0; it.Next(); n++ {
+			element := append(append([]string(nil), path...), strconv.Itoa(n))
+			ix.val(c, it.Node(), element, t, known)
+			if s, ok := ix.values[pathKey(element)]; ok {
+				ix.keys[pathKey(element)] = s
+			} else {
+				ix.keys[pathKey(element)] = ix.key(path)
+			}
+		}
+	case unstable.InlineTable:
+		for it.Next() {
+			ix.pair(c, it.Node(), path, t, known)
+		}
+	default:
+		ix.values[pathKey(path)] = span{int(v.Raw.Offset), int(v.Raw.Length)}
+	}
+}
+
+// descend goes from a type to what the last key of path means in it.
+func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (reflect.Type, bool) {
+	key := path[len(path)-1]
+	switch t.Kind() {
+	case reflect.Map:
+		return t.Elem(), true
+	case reflect.Struct:
+		var names []string
+		for i := range t.NumField() {
+			tag := t.Field(i).Tag.Get("toml")
+			if tag == key {
+				return t.Field(i).Type, true
+			}
+			names = append(names, tag)
+		}
+		where := "here"
+		if len(path) > 1 {
+			where = "in [" + path[0] + "]"
+			if _, err := strconv.Atoi(path[1]); err == nil {
+				where = "in [[" + path[0] + "]]"
+			}
+		}
+		hint := suggest(key, names)
+		if hint == "" {
+			hint = "known are " + strings.Join(names, ", ")
+		}
+		c.span(at, hint, "unknown key %q %s", key, where)
+		return nil, false
+	}
+	return nil, false // a key below a plain value: the decoder says so
+}
+
+// decode fills the file type. Its faults are syntax and types, of which go-toml reports the first.
+func decode(src []byte, c *faults) (file, bool) {
+	var f file
+	if err := walk(src, c); err != nil {
+		c.toml(src, toml.Unmarshal(src, &f), err)
+		return f, false
+	}
+	unknown := len(c.list)
+	d := toml.NewDecoder(strings.NewReader(string(src)))
+	d.DisallowUnknownFields()
+	err := d.Decode(&f)
+	var strict *toml.StrictMissingError
+	if errors.As(err, &strict) {
+		if unknown > 0 {
+			return f, true // already reported, with suggestions
+		}
+		for i := range strict.Errors {
+			line, column := strict.Errors[i].Position()
+			c.span(spanOf(src, line, column), "", "unknown key %q", strings.Join(strict.Errors[i].Key(), "."))
+		}
+		return f, false
+	}
+	if err != nil {
+		c.toml(src, err, err)
+		return f, false
+	}
+	return f, true
+}
+
+// toml reports what go-toml found; otherwise is for an error that carries no place.
+func (c *faults) toml(src []byte, err, otherwise error) {
+	var de *toml.DecodeError
+	if errors.As(err, &de) {
+		line, column := de.Position()
+		c.span(spanOf(src, line, column), "", "%s", strings.TrimPrefix(de.Error(), "toml: "))
+		return
+	}
+	if err == nil {
+		err = otherwise
+	}
+	c.span(span{}, "", "%s", fmt.Sprint(err))
+}
+
+// spanOf turns a line and a column in bytes, both from 1, into an offset.
+func spanOf(src []byte, line, column int) span {
+	offset := 0
+	for ; line > 1 && offset < len(src); offset++ {
+		if src[offset] == '\n' {
+			line--
+		}
+	}
+	return span{min(offset+column-1, len(src)), 1}
+}
