@@ -1,0 +1,344 @@
+// Package api is what goes over the wire between the CA and its clients: plain JSON over HTTPS, so that curl is a client.
+//
+// Bodies are at most MaxBody bytes (transcript pieces: MaxPiece) and are decoded strictly. Errors are application/problem+json
+// (RFC 9457) with a stable code. TLS is judged by the server's pinned public key alone.
+//
+// A call by a key holder (a request's client key, a pass's key, a jump's key) carries a call statement and its SSHSIG in
+// the headers HeaderCall and HeaderSignature, both base64. The statement's path is the request URI, its body the SHA-256 of the
+// body as sent.
+//
+//	POST /v1/requests                 Ask            → Challenge
+//	POST /v1/requests/{id}/signature  Signed         → Granted
+//	GET  /v1/requests/{id}            (client key or pass) → RequestState
+//	POST /v1/enrolments               EnrolAsk       → EnrolChallenge
+//	POST /v1/enrolments/{id}/key      EnrolKey       → Challenge
+//	POST /v1/enrolments/{id}/signature Signed        → Enrolled
+//	POST /v1/passes                   PassAsk        → Challenge
+//	POST /v1/passes/{id}/signature    Signed         → PassState
+//	POST /v1/recipients               RecipientAsk   → Challenge
+//	POST /v1/recipients/{id}/signature Signed        → RecipientState
+//	GET  /v1/site                     → SiteAnswer (public)
+//	GET  /v1/sessions                 (pass) → []SessionState   ?request=ID narrows; a client key reads its own request's
+//	POST /v1/jumps                    JoinAsk        → JoinAnswer
+//	POST /v1/sessions                 SessionAsk (signed by the jump) → SessionAnswer
+//	POST /v1/facts                    FactsAsk  (jump) → FactsAnswer
+//	POST /v1/hostcerts                HostCertsAsk (jump) → HostCertsAnswer
+//	GET  /v1/transcripts/{session}/size  (jump) → Size     session in its file form, k7f-2mq.1
+//	PUT  /v1/transcripts/{session}?offset=N  (jump) one piece → Size
+//	PUT  /v1/transcripts/{session}/envelope  (jump)
+//	POST /v1/transcripts/{session}/finish (jump) FinishAsk
+//	GET  /v1/transcripts/{session}    (pass) the sealed stream
+//	POST /v1/transcripts/{session}/envelope  (pass) ReadAsk → the envelope, after an entry
+//	GET  /v1/evidence/{id}            (pass) → Evidence: all that a bundle of the request holds but streams and envelopes
+//	GET  /v1/checkpoint               the signed note (public)
+//	GET  /v1/proof/consistency?from=N&to=M → ConsistencyProof (public)
+//	GET  /v1/entries/{n}              (pass) → ProvenEntry
+package api
+
+import (
+	"fmt"
+	"time"
+
+	"breakglass/internal/name"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+)
+
+const (
+	// MaxBody bounds a JSON body, so that a stranger's can't fill memory.
+	MaxBody = 64 << 10
+	// MaxPiece bounds one piece of a transcript.
+	MaxPiece = 1 << 20
+	// HeaderCall and HeaderSignature carry a call statement and its SSHSIG, both base64 (standard, padded).
+	HeaderCall      = "Breakglass-Call"
+	HeaderSignature = "Breakglass-Signature"
+	// CallSkew is how far a call's time may be from the CA's.
+	CallSkew = 2 * time.Minute
+	// Application is the FIDO application (RP id) of every enrolled key.
+	Application = "ssh:breakglass"
+)
+
+// Problem is an error answer. Next says what to type; Reasons stands in a denial by the policy.
+type Problem struct {
+	Status  int             `json:"status"`
+	Title   string          `json:"title"`
+	Code    string          `json:"code"`
+	Detail  string          `json:"detail"`
+	Next    []string        `json:"next,omitempty"`
+	Reasons []ledger.Reason `json:"reasons,omitempty"`
+	Rule    name.Rule       `json:"rule,omitempty"`
+	Request name.RequestID  `json:"request,omitempty"`
+}
+
+func (p *Problem) Error() string { return fmt.Sprintf("%s: %s", p.Code, p.Detail) }
+
+// Codes of problems that are no policy reason (those are policy's own codes, listed in Reasons, under CodeDenied).
+const (
+	CodeDenied      = "denied"                  // 403: by the policy, after a valid signature; Reasons says why
+	CodeApproval    = "approval_needed"         // 403: the rule asks for approvals
+	CodeRefused     = "refused"                 // 403: one text for unknown person, unknown key, wrong key, bad signature
+	CodePlace       = "place_refused"           // 403: the pre-check; names no host, rule or person
+	CodeNoTouch     = "no_touch"                // 403
+	CodeNoPIN       = "no_pin"                  // 403
+	CodeLate        = "late"                    // 409: counter not above the last accepted
+	CodeSuspended   = "key_suspended"           // 403
+	CodeExpired     = "statement_expired"       // 410: unknown, used or expired statement
+	CodeBadRequest  = "bad_request"             // 400
+	CodeTooMany     = "too_many"                // 429
+	CodeNotFound    = "not_found"               // 404
+	CodePass        = "pass_needed"             // 401
+	CodeSession     = "session_refused"         // 403
+	CodeGrantEnded  = "grant_ended"             // 410
+	CodeInvite      = "invite_refused"          // 403: unknown, used or expired token
+	CodeAttestation = "attestation_unavailable" // 403: production enrolment, until attestation stands
+	CodeNotFounded  = "not_founded"             // 403: before the founding entry
+	CodeNoRecipient = "no_recipient"            // 403: nobody could read the transcript
+	CodeConflict    = "conflict"                // 409
+	CodeInternal    = "internal"                // 500
+	CodeFull        = "ledger_full"             // 507
+)
+
+// KeyHandle is a key to ask: KeyFile is the OpenSSH private key file of the security key (handle and flags, no secret), with
+// which `ssh-keygen -Y sign` signs on a fresh laptop.
+type KeyHandle struct {
+	Name         name.Key `json:"name"`
+	PublicKey    string   `json:"public_key"`
+	CredentialID []byte   `json:"credential_id"`
+	Application  string   `json:"application"`
+	KeyFile      string   `json:"key_file"`
+}
+
+// Challenge is a statement to sign with one of the keys within statement.Validity.
+type Challenge struct {
+	ID        string      `json:"id"`
+	Statement string      `json:"statement"`
+	Namespace string      `json:"namespace"`
+	Keys      []KeyHandle `json:"keys"`
+}
+
+// Signed answers a challenge: the armored SSHSIG.
+type Signed struct {
+	SSHSIG string `json:"sshsig"`
+}
+
+// Ask opens a request. Minutes 0 asks for what the rule gives.
+type Ask struct {
+	Kind      string         `json:"kind,omitempty"` // "" is new
+	Of        name.RequestID `json:"of,omitempty"`
+	Person    string         `json:"person"`
+	Login     string         `json:"login"`
+	Host      string         `json:"host"`
+	Minutes   int            `json:"minutes,omitempty"`
+	Reason    string         `json:"reason"`
+	Ticket    string         `json:"ticket,omitempty"`
+	Failure   string         `json:"failure,omitempty"`
+	Severity  string         `json:"severity,omitempty"`
+	Forwards  []string       `json:"forwards,omitempty"`
+	Drill     string         `json:"drill,omitempty"`
+	ClientKey string         `json:"client_key"` // authorized_keys form, ed25519
+}
+
+// Granted is an allowed request.
+type Granted struct {
+	ID          name.RequestID    `json:"id"`
+	Person      name.Person       `json:"person"`
+	Login       name.Login        `json:"login"`
+	Host        name.Host         `json:"host"`
+	Certificate string            `json:"certificate"`
+	Rule        name.Rule         `json:"rule"`
+	Why         string            `json:"why"`
+	Minutes     int               `json:"minutes"`
+	Until       time.Time         `json:"until"`
+	Forwards    []string          `json:"forwards,omitempty"`
+	Jumps       []ledger.SiteJump `json:"jumps"`
+	HostCA      []string          `json:"host_ca"`
+	Checkpoint  string            `json:"checkpoint"` // signed note that covers the grant's entries
+}
+
+// RequestState is what a request has become.
+type RequestState struct {
+	ID       name.RequestID `json:"id"`
+	State    string         `json:"state"` // "open", "denied", "allowed", "ended"
+	Granted  *Granted       `json:"granted,omitempty"`
+	Problem  *Problem       `json:"problem,omitempty"`
+	Sessions []SessionState `json:"sessions"`
+}
+
+// SessionState is one session as the ledger knows it.
+type SessionState struct {
+	ID      name.SessionID `json:"id"`
+	Person  name.Person    `json:"person"`
+	Login   name.Login     `json:"login"`
+	Host    name.Host      `json:"host"`
+	Jump    name.Jump      `json:"jump"`
+	Reason  string         `json:"reason"`
+	Peer    string         `json:"peer"`
+	Opened  time.Time      `json:"opened"`
+	Until   time.Time      `json:"until"`
+	Ended   time.Time      `json:"ended,omitzero"`
+	State   string         `json:"state"` // "open", "ended", "crashed"
+	Stored  bool           `json:"stored"`
+	Bytes   int64          `json:"bytes"`
+	Seconds int            `json:"seconds"`
+}
+
+// EnrolAsk spends nothing yet: it shows the invite's secret and gets a challenge.
+type EnrolAsk struct {
+	Invite string `json:"invite"` // the token's secret, base64url
+	Key    string `json:"key"`    // the key's name
+}
+
+// EnrolChallenge is the client data whose SHA-256 the authenticator signs in its attestation.
+type EnrolChallenge struct {
+	ID        string      `json:"id"`
+	Person    name.Person `json:"person"`
+	Challenge []byte      `json:"challenge"`
+	Profile   string      `json:"profile"`
+	UserID    []byte      `json:"user_id"`
+}
+
+// EnrolKey shows the new credential.
+type EnrolKey struct {
+	PublicKey    string `json:"public_key"`
+	CredentialID []byte `json:"credential_id"`
+	Format       string `json:"format,omitempty"`
+	AuthData     []byte `json:"auth_data,omitempty"`
+	Cert         []byte `json:"cert,omitempty"`
+	Signature    []byte `json:"signature,omitempty"`
+}
+
+// Enrolled is a key that counts.
+type Enrolled struct {
+	Person      name.Person `json:"person"`
+	Key         name.Key    `json:"key"`
+	Fingerprint string      `json:"fingerprint"`
+}
+
+// PassAsk asks to read for 15 minutes with Holder, a fresh in-memory key.
+type PassAsk struct {
+	Person string `json:"person"`
+	Holder string `json:"holder"`
+}
+
+// PassState is a granted pass.
+type PassState struct {
+	Pass  string    `json:"pass"`
+	Until time.Time `json:"until"`
+}
+
+// RecipientAsk offers an age public key.
+type RecipientAsk struct {
+	Person string `json:"person"`
+	Age    string `json:"age"`
+	Sealed string `json:"sealed"`
+}
+
+// RecipientState is a recorded recipient.
+type RecipientState struct {
+	Person name.Person `json:"person"`
+	Age    string      `json:"age"`
+	Reader bool        `json:"reader"` // the policy counts this person
+}
+
+// SiteAnswer is the newest site entry with its proof.
+type SiteAnswer struct {
+	Site  ledger.Site `json:"site"`
+	Entry ProvenEntry `json:"entry"`
+}
+
+// ProvenEntry is an entry's exact bytes with a C2SP tlog-proof against a signed checkpoint.
+type ProvenEntry struct {
+	Index      int64            `json:"index"`
+	Entry      string           `json:"entry"`
+	Proof      []statement.Hash `json:"proof"`                // RFC 6962 inclusion proof to Checkpoint's size
+	Checkpoint string           `json:"checkpoint,omitempty"` // signed note; left out where the answer carries one for all
+}
+
+// ConsistencyProof shows that the tree of size From is a prefix of that of size To.
+type ConsistencyProof struct {
+	From  int64            `json:"from"`
+	To    int64            `json:"to"`
+	Proof []statement.Hash `json:"proof"`
+}
+
+// Evidence is every entry about one request, with inclusion proofs to one checkpoint: also the site's, policy's and key's entries that they stand on.
+type Evidence struct {
+	Request    name.RequestID `json:"request"`
+	Checkpoint string         `json:"checkpoint"`
+	Entries    []ProvenEntry  `json:"entries"`
+}
+
+// JoinAsk spends a jump's token.
+type JoinAsk struct {
+	Invite    string   `json:"invite"`
+	Key       string   `json:"key"` // signs facts and calls, authorized_keys form, ed25519
+	HostKey   string   `json:"host_key"`
+	Addresses []string `json:"addresses"` // where people reach it, IP:PORT
+	Source    []string `json:"source"`    // IPs that hosts see
+}
+
+// JoinAnswer repeats the site, which the token already pinned.
+type JoinAnswer struct {
+	Jump name.Jump   `json:"jump"`
+	Site ledger.Site `json:"site"`
+}
+
+// SignedStatement is a machine's statement with its SSHSIG (armored).
+type SignedStatement struct {
+	Statement string `json:"statement"`
+	SSHSIG    string `json:"sshsig"`
+}
+
+// SessionAsk is a statement of kind session.
+type SessionAsk = SignedStatement
+
+// SessionAnswer is the session.opened entry, which says all that the session may do.
+type SessionAnswer struct {
+	Session name.SessionID       `json:"session"`
+	Person  name.Person          `json:"person"`
+	Login   name.Login           `json:"login"`
+	Host    name.Host            `json:"host"`
+	Entry   ProvenEntry          `json:"entry"` // with Checkpoint
+	Opened  ledger.SessionOpened `json:"opened"`
+	Now     time.Time            `json:"now"` // the CA's clock
+}
+
+// FactsAsk delivers facts in order, without a gap.
+type FactsAsk struct {
+	Facts []SignedStatement `json:"facts"`
+}
+
+// FactsAnswer says up to which number the CA has appended.
+type FactsAnswer struct {
+	Number int64          `json:"number"`
+	Hash   statement.Hash `json:"hash"`
+}
+
+// HostCertsAsk wants host certificates: for all names written out in the policy (Host empty), or for one that a pattern
+// covers, while a live grant names it.
+type HostCertsAsk struct {
+	Host string `json:"host,omitempty"`
+}
+
+// HostCertsAnswer holds certificates in authorized_keys form over the jump's host key, with the hosts' addresses ahead for the early dial.
+type HostCertsAnswer struct {
+	Certificates []string               `json:"certificates"`
+	Hints        map[name.Host][]string `json:"hints"` // addresses
+}
+
+// Size is how much of a transcript the store holds.
+type Size struct {
+	Size     int64 `json:"size"`
+	Finished bool  `json:"finished"`
+}
+
+// FinishAsk closes a transcript: its head must be what a fact said.
+type FinishAsk struct {
+	Head   ledger.Head    `json:"head"`
+	SHA256 statement.Hash `json:"sha256"`
+}
+
+// ReadAsk opens an envelope.
+type ReadAsk struct {
+	Why string `json:"why"`
+}
