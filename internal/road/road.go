@@ -1,0 +1,300 @@
+// Package road sets up the whole road on this machine, in one directory, out of the shipped programs and a stock sshd:
+// a CA, a jump, a host, and people with software keys. The demo, the whole-road tests and the benchmarks stand on it.
+// Everything listens on 127.0.0.1, and Stop leaves no process behind.
+//
+// It drives the programs as a person would, by their command lines; the one thing that it links is internal/softkey.
+package road
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"breakglass/internal/softkey"
+)
+
+// Names that the road's policy uses.
+const (
+	Host = "web01"
+	Jump = "jump-a"
+	// PIN of every software key.
+	PIN = "1234"
+	// Passphrase of every reader's identity.
+	Passphrase = "correct horse battery staple"
+	// startTimeout bounds the wait for a program to answer.
+	startTimeout = 20 * time.Second
+	// stopTimeout is how long a program may take to end before it is killed.
+	stopTimeout = 10 * time.Second
+)
+
+// Config says where and with what.
+type Config struct {
+	Dir string    // made if missing; everything lies in it
+	Bin string    // where the four programs are
+	Log io.Writer // one line a step; nil is silence
+	// Policy is a text/template over Values; empty is the demo's.
+	Policy string
+	// Touch is asked for each touch of a person's key; nil always touches.
+	Touch func(person, op string) bool
+	// Geo is a MaxMind database for the CA's config; empty is none.
+	Geo string
+}
+
+// Road is everything running.
+type Road struct {
+	Config
+	Login       string // the Unix account on the host: whoever runs this
+	CAAddress   string
+	JumpAddress string
+	HostAddress string
+	HostKey     string // authorized_keys form
+	People      map[string]*Person
+
+	mu    sync.Mutex
+	procs map[string]*Proc
+}
+
+// Person has a home of their own and a software key in the machine.
+type Person struct {
+	Name string
+	Home string // BREAKGLASS_HOME
+	Key  *softkey.Key
+	road *Road
+}
+
+// Proc is a program that the road started.
+type Proc struct {
+	Cmd  *exec.Cmd
+	Log  string // its output
+	done chan struct{}
+}
+
+// Start brings up host, CA and jump. Stop must be called also after an error.
+func Start(ctx context.Context, cfg Config) (*Road, error) {
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	bin, err := filepath.Abs(cfg.Bin)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Dir, cfg.Bin = dir, bin
+	r := &Road{Config: cfg, People: map[string]*Person{}, procs: map[string]*Proc{}}
+	u, err := user.Current()
+	if err != nil {
+		return r, err
+	}
+	r.Login = u.Username
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return r, err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return r, err
+	}
+	r.CAAddress, r.JumpAddress, r.HostAddress = ports[0], ports[1], ports[2]
+	for _, step := range []func(context.Context) error{r.makeHostKey, r.startCA, r.startJump, r.StartHost} {
+		if err := step(ctx); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (r *Road) say(format string, a ...any) {
+	if r.Log != nil {
+		fmt.Fprintf(r.Log, format+"\n", a...)
+	}
+}
+
+// freePorts finds ports that nothing listens on just now.
+func freePorts(n int) ([]string, error) {
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // all held until all are chosen, so that they differ
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+// Run runs a program of the road to its end and gives its standard output.
+func (r *Road) Run(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(r.Bin, program), args...)
+	return output(cmd)
+}
+
+func output(cmd *exec.Cmd) (string, error) {
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, errs.String())
+	}
+	return out.String(), nil
+}
+
+// spawn starts a program that stays, and waits until its address answers.
+func (r *Road) spawn(ctx context.Context, name, address string, env []string, program string, args ...string) error {
+	logPath := filepath.Join(r.Dir, name+".log")
+	f, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = leavesNothing()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting %s: %w", name, err)
+	}
+	p := &Proc{Cmd: cmd, Log: logPath, done: make(chan struct{})}
+	go func() { cmd.Wait(); close(p.done) }()
+	r.mu.Lock()
+	r.procs[name] = p
+	r.mu.Unlock()
+	deadline := time.Now().Add(startTimeout)
+	for {
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			c.Close()
+			return nil
+		}
+		select {
+		case <-p.done:
+			text, _ := os.ReadFile(logPath)
+			return fmt.Errorf("%s ended at its start:\n%s", name, text)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			text, _ := os.ReadFile(logPath)
+			return fmt.Errorf("%s does not answer on %s:\n%s", name, address, text)
+		}
+	}
+}
+
+// Proc gives a running program: "ca", "jump" or "sshd".
+func (r *Road) Proc(name string) *Proc {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.procs[name]
+}
+
+// End ends one program and waits for it; kill says how.
+func (r *Road) End(name string, kill bool) {
+	r.mu.Lock()
+	p := r.procs[name]
+	delete(r.procs, name)
+	r.mu.Unlock()
+	if p == nil {
+		return
+	}
+	if kill {
+		p.Cmd.Process.Kill()
+		<-p.done
+		return
+	}
+	p.Cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.done:
+	case <-time.After(stopTimeout):
+		p.Cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// Stop ends everything: the people's background processes first, the CA last, so that what the jump still has to say arrives.
+func (r *Road) Stop() {
+	if r == nil {
+		return
+	}
+	for _, p := range r.People {
+		p.stopAgent()
+		p.Key.Close()
+	}
+	for _, n := range []string{"jump", "ca", "sshd"} {
+		r.End(n, false)
+	}
+}
+
+func (r *Road) path(parts ...string) string {
+	return filepath.Join(append([]string{r.Dir}, parts...)...)
+}
+
+func (r *Road) makeHostKey(ctx context.Context) error {
+	r.say("host     a stock sshd of its own, %s@%s on %s", r.Login, Host, r.HostAddress)
+	if err := os.MkdirAll(r.path("host"), 0o700); err != nil {
+		return err
+	}
+	if _, err := os.Stat(r.path("host", "host_key")); errors.Is(err, os.ErrNotExist) {
+		if _, err := output(exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", Host, "-f", r.path("host", "host_key"))); err != nil {
+			return err
+		}
+	}
+	pub, err := os.ReadFile(r.path("host", "host_key.pub"))
+	if err != nil {
+		return err
+	}
+	f := strings.Fields(string(pub))
+	r.HostKey = f[0] + " " + f[1]
+	return nil
+}
+
+// StartHost starts the sshd that trusts the session CA, set up by what `breakglass-ca host setup` wrote.
+func (r *Road) StartHost(ctx context.Context) error {
+	sshd, err := exec.LookPath("sshd")
+	if err != nil {
+		sshd = "/usr/sbin/sshd" // not in everybody's PATH
+	}
+	if os.Getuid() == 0 {
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd's privilege separation directory
+			return err
+		}
+	}
+	home := r.path("host", "home") // not the real one: its .bashrc is not ours to run
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return err
+	}
+	conf := r.path("host", "sshd_config")
+	text := fmt.Sprintf(`ListenAddress %s
+HostKey %s
+PidFile none
+StrictModes no
+UsePAM no
+AuthorizedKeysFile none
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+LogLevel VERBOSE
+MaxStartups 1000
+MaxSessions 100
+AcceptEnv LANG LC_*
+SetEnv HOME=%s
+Subsystem sftp internal-sftp
+TrustedUserCAKeys %s
+AuthorizedPrincipalsFile %s
+`, r.HostAddress, r.path("host", "host_key"), home, r.path("host", "setup", "breakglass_session_ca.pub"), r.path("host", "setup", "breakglass_principals", "%u"))
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if _, err := output(exec.CommandContext(ctx, sshd, "-t", "-f", conf)); err != nil {
+		return err
+	}
+	return r.spawn(ctx, "sshd", r.HostAddress, nil, sshd, "-D", "-e", "-f", conf)
+}
