@@ -58,6 +58,7 @@ type Road struct {
 	JumpAddress string
 	HostAddress string
 	HostKey     string // authorized_keys form
+	PeerAddress string // of StartPeer's sshd
 	People      map[string]*Person
 
 	mu    sync.Mutex
@@ -99,11 +100,11 @@ func Start(ctx context.Context, cfg Config) (*Road, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return r, err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(4)
 	if err != nil {
 		return r, err
 	}
-	r.CAAddress, r.JumpAddress, r.HostAddress = ports[0], ports[1], ports[2]
+	r.CAAddress, r.JumpAddress, r.HostAddress, r.PeerAddress = ports[0], ports[1], ports[2], ports[3]
 	for _, step := range []func(context.Context) error{r.makeHostKey, r.startCA, r.startJump, r.StartHost} {
 		if err := step(ctx); err != nil {
 			return r, err
@@ -258,6 +259,16 @@ func (r *Road) makeHostKey(ctx context.Context) error {
 
 // StartHost starts the sshd that trusts the session CA, set up by what `breakglass-ca host setup` wrote.
 func (r *Road) StartHost(ctx context.Context) error {
+	return r.startSSHD(ctx, "sshd", r.HostAddress, fmt.Sprintf("AuthorizedKeysFile none\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\n",
+		r.path("host", "setup", "breakglass_session_ca.pub"), r.path("host", "setup", "breakglass_principals", "%u")))
+}
+
+// StartPeer starts another sshd with the host's key that knows nothing of us and takes dir/id.pub: what we are measured beside.
+func (r *Road) StartPeer(ctx context.Context, dir string) error {
+	return r.startSSHD(ctx, "peer", r.PeerAddress, fmt.Sprintf("AuthorizedKeysFile %s\n", filepath.Join(dir, "id.pub")))
+}
+
+func (r *Road) startSSHD(ctx context.Context, name, address, access string) error {
 	sshd, err := exec.LookPath("sshd")
 	if err != nil {
 		sshd = "/usr/sbin/sshd" // not in everybody's PATH
@@ -271,13 +282,12 @@ func (r *Road) StartHost(ctx context.Context) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
-	conf := r.path("host", "sshd_config")
+	conf := r.path("host", name+"_config")
 	text := fmt.Sprintf(`ListenAddress %s
 HostKey %s
 PidFile none
 StrictModes no
 UsePAM no
-AuthorizedKeysFile none
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -287,14 +297,12 @@ MaxSessions 100
 AcceptEnv LANG LC_*
 SetEnv HOME=%s
 Subsystem sftp internal-sftp
-TrustedUserCAKeys %s
-AuthorizedPrincipalsFile %s
-`, r.HostAddress, r.path("host", "host_key"), home, r.path("host", "setup", "breakglass_session_ca.pub"), r.path("host", "setup", "breakglass_principals", "%u"))
+%s`, address, r.path("host", "host_key"), home, access)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return err
 	}
 	if _, err := output(exec.CommandContext(ctx, sshd, "-t", "-f", conf)); err != nil {
 		return err
 	}
-	return r.spawn(ctx, "sshd", r.HostAddress, nil, sshd, "-D", "-e", "-f", conf)
+	return r.spawn(ctx, name, address, nil, sshd, "-D", "-e", "-f", conf)
 }
