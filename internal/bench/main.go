@@ -135,7 +135,9 @@ func (b *bench) timeToShell(ctx context.Context, n int) error {
 		name string
 		cmd  func() *exec.Cmd
 	}{
-		{"fresh", func() *exec.Cmd { return b.alice.Command(ctx, "breakglass", "ssh", "--reason", reason, target, "--", "true") }},
+		{"fresh", func() *exec.Cmd {
+			return b.alice.Command(ctx, "breakglass", "ssh", "--reason", reason, target, "--", "true")
+		}},
 		{"live", func() *exec.Cmd { return b.alice.Command(ctx, "breakglass", "ssh", target, "--", "true") }},
 		{"ssh_J", func() *exec.Cmd { return exec.CommandContext(ctx, "ssh", "-F", b.peer, "target", "true") }},
 	}
