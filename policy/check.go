@@ -114,13 +114,20 @@ func (k *checker) approvers(r *Rule) {
 	}
 	switch {
 	case len(never) == len(r.who):
-		k.add(SeverityError, r.Line, "name more approvers, or ask for fewer approvals", "rule %q is no way in: it wants %d approvals and nobody in it could get them", r.Name, r.Approvals)
+		k.add(SeverityError, r.Line, "name more approvers, or ask for fewer approvals", "rule %q is no way in: it wants %s and nobody in it could get that", r.Name, approvals(r.Approvals))
 	case len(never) > 0:
-		k.add(SeverityError, r.Line, "name more approvers, or ask for fewer approvals", "rule %q is no way in for %s: it wants %d approvals, and nobody approves themselves", r.Name, words(never), r.Approvals)
+		k.add(SeverityError, r.Line, "name more approvers, or ask for fewer approvals", "rule %q is no way in for %s: it wants %s, and nobody approves themselves", r.Name, words(never), approvals(r.Approvals))
 	}
 	if len(tight) > 0 {
 		k.add(SeverityWarning, r.Line, "name one approver more", "rule %q is no way in for %s while one approver is away", r.Name, words(tight))
 	}
+}
+
+func approvals(n int) string {
+	if n == 1 {
+		return "1 approval"
+	}
+	return fmt.Sprintf("%d approvals", n)
 }
 
 // shadowed finds a rule that can never decide, because an earlier one without conditions of its own takes all that it

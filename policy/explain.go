@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Explain tells a person each check that Decide makes, with the line of the file that makes it, and the decision. It
@@ -49,9 +50,9 @@ func Explain(p *Policy, req Request, facts Facts) string {
 	b.WriteString("\n")
 	switch d.Outcome {
 	case Allow:
-		fmt.Fprintf(&b, "  %d min, idle limit %s\n", d.Minutes, d.Idle)
+		fmt.Fprintf(&b, "  %d min, idle limit %s\n", d.Minutes, short(d.Idle))
 	case Ask:
-		fmt.Fprintf(&b, "  %d of %d approvals missing, from %s, within %s; then %d min\n", d.Missing, d.Approvals, words(d.Approvers), d.Wait, d.Minutes)
+		fmt.Fprintf(&b, "  %d of %d approvals missing, from %s, within %s; then %d min\n", d.Missing, d.Approvals, words(d.Approvers), short(d.Wait), d.Minutes)
 	}
 	for _, r := range d.Reasons {
 		fmt.Fprintf(&b, "  %s: %s\n", r.Code, r.Detail)
@@ -60,6 +61,18 @@ func Explain(p *Policy, req Request, facts Facts) string {
 		}
 	}
 	return printableLines(b.String())
+}
+
+// short writes a duration as the file does: 30m, not 30m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
 }
 
 // printableLines is printable, line by line: reasons and tickets are what somebody typed.

@@ -12,7 +12,8 @@ type Fault struct {
 	Line, Column int    // from 1; the column counts bytes
 	Message      string // what is wrong
 	Hint         string // what to write instead; may be empty
-	text         string // the line as it stands in the file
+	text         string // the line as it stands in the file, or of a long one what is around the fault
+	lead         int    // how much of text stands before the fault, in bytes
 	width        int    // of the marked text, in bytes
 }
 
@@ -40,7 +41,7 @@ func (e *LoadError) Error() string {
 
 // carets marks the fault under its line. Tabs stay tabs, so that the caret stands where the terminal put the text.
 func (f Fault) carets() string {
-	lead := f.text[:min(f.Column-1, len(f.text))]
+	lead := f.text[:f.lead]
 	var b strings.Builder
 	for _, r := range lead {
 		if r == '\t' {
@@ -74,6 +75,9 @@ type faults struct {
 
 // maxFaults keeps a file that is no policy at all from burying its first fault.
 const maxFaults = 100
+
+// maxShown is how much of a line an error shows, in bytes: a key line is some 400 at most.
+const maxShown = 600
 
 func newFaults(src []byte) faults {
 	f := faults{src: src, lines: []int{0}, ix: &index{keys: map[string]span{}, values: map[string]span{}}}
@@ -111,12 +115,19 @@ func (c *faults) span(s span, hint, format string, args ...any) {
 	if line < len(c.lines) {
 		end = c.lines[line] - 1
 	}
+	text := strings.TrimSuffix(string(c.src[begin:max(begin, end)]), "\r")
+	lead := min(start-begin, len(text))
+	if len(text) > maxShown {
+		from := max(0, lead-maxShown/2)
+		text, lead = text[from:min(from+maxShown, len(text))], lead-from
+	}
 	c.list = append(c.list, Fault{
 		Line:    line,
 		Column:  start - begin + 1,
 		Message: printable(fmt.Sprintf(format, args...)),
 		Hint:    printable(hint),
-		text:    strings.TrimSuffix(string(c.src[begin:max(begin, end)]), "\r"),
+		text:    text,
+		lead:    lead,
 		width:   s.length,
 	})
 }
@@ -138,9 +149,14 @@ func (c *faults) err(filename string) error {
 
 // suggest finds the known word closest to a misspelt one and gives it as a hint: `did you mean "@oncall"?`.
 func suggest(word string, known []string) string {
-	best, distance := "", max(2, len(word)/3)+1
+	limit := min(max(len(word)/3, 1)+1, 4)
+	if len(word) == 3 || len(word) == 4 {
+		limit = 3 // two letters swapped
+	}
+	best, distance := "", limit
 	for _, k := range known {
-		if d := editDistance(word, k, distance); d < distance || d == distance && best != "" && k < best {
+		d := editDistance(strings.ToLower(word), k, limit)
+		if d < distance || d == distance && best != "" && k < best {
 			best, distance = k, d
 		}
 	}

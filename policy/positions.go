@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -19,6 +20,10 @@ type span struct{ offset, length int }
 type index struct {
 	keys, values map[string]span
 }
+
+// maxDepth is more than any path of the format has (rule.0.who.0). Deeper ones are unknown keys by then, and are not
+// noted: a dotted key of a million parts would else take the square of that in memory.
+const maxDepth = 8
 
 func pathKey(path []string) string { return strings.Join(path, "\x00") }
 
@@ -66,6 +71,10 @@ func walk(src []byte, c *faults) error {
 			it := e.Key()
 			for it.Next() {
 				k := it.Node()
+				if len(table) >= maxDepth {
+					known = false
+					continue
+				}
 				table = append(table, string(k.Data))
 				at := span{int(k.Raw.Offset), int(k.Raw.Length)}
 				if known {
@@ -102,6 +111,10 @@ func (ix *index) pair(c *faults, e *unstable.Node, table []string, t reflect.Typ
 	it := e.Key()
 	for it.Next() {
 		k := it.Node()
+		if len(path) >= maxDepth {
+			known = false
+			continue
+		}
 		path = append(path, string(k.Data))
 		at := span{int(k.Raw.Offset), int(k.Raw.Length)}
 		if known {
@@ -112,32 +125,69 @@ func (ix *index) pair(c *faults, e *unstable.Node, table []string, t reflect.Typ
 	ix.val(c, e.Value(), path, t, known)
 }
 
+// val notes a value and everything in it, and reports each that is not of its key's type.
 func (ix *index) val(c *faults, v *unstable.Node, path []string, t reflect.Type, known bool) {
+	want := reflect.Invalid
+	if known {
+		want = t.Kind()
+	}
+	if v.Kind != unstable.Array && v.Kind != unstable.InlineTable {
+		ix.values[pathKey(path)] = span{int(v.Raw.Offset), int(v.Raw.Length)}
+	}
+	if known && !fits(v.Kind, want) {
+		name := path[len(path)-1]
+		if _, err := strconv.Atoi(name); err == nil && len(path) > 1 {
+			name = path[len(path)-2]
+		}
+		c.at(path, "write it like "+typeExample[want], "%s wants %s, not %s", name, typeWord[want], kindWord[v.Kind])
+		known = false
+	}
+	if len(path) >= maxDepth {
+		return
+	}
 	it := v.Children()
 	switch v.Kind {
 	case unstable.Array:
-		if known && t.Kind() == reflect.Slice {
+		if known {
 			t = t.Elem()
-		} else {
-			known = false // a wrong type: the decoder says so
 		}
 		for n := 0; it.Next(); n++ {
 			element := append(append([]string(nil), path...), strconv.Itoa(n))
+			ix.keys[pathKey(element)] = ix.key(path)
 			ix.val(c, it.Node(), element, t, known)
 			if s, ok := ix.values[pathKey(element)]; ok {
 				ix.keys[pathKey(element)] = s
-			} else {
-				ix.keys[pathKey(element)] = ix.key(path)
 			}
 		}
 	case unstable.InlineTable:
 		for it.Next() {
 			ix.pair(c, it.Node(), path, t, known)
 		}
-	default:
-		ix.values[pathKey(path)] = span{int(v.Raw.Offset), int(v.Raw.Length)}
 	}
 }
+
+func fits(k unstable.Kind, want reflect.Kind) bool {
+	switch k {
+	case unstable.Array:
+		return want == reflect.Slice
+	case unstable.InlineTable:
+		return want == reflect.Struct || want == reflect.Map
+	case unstable.String:
+		return want == reflect.String
+	case unstable.Integer:
+		return want == reflect.Int
+	case unstable.Bool:
+		return want == reflect.Bool
+	}
+	return false
+}
+
+var (
+	typeWord    = map[reflect.Kind]string{reflect.Slice: "a list", reflect.Struct: "a table", reflect.Map: "a table", reflect.String: "a string", reflect.Int: "a whole number", reflect.Bool: "true or false"}
+	typeExample = map[reflect.Kind]string{reflect.Slice: `["..."]`, reflect.Struct: "[table]", reflect.Map: "[table.NAME]", reflect.String: `"..."`, reflect.Int: "30", reflect.Bool: "true"}
+	kindWord    = map[unstable.Kind]string{unstable.Array: "a list", unstable.InlineTable: "a table", unstable.String: "a string", unstable.Integer: "a number", unstable.Float: "a broken number", unstable.Bool: "true or false",
+		unstable.LocalDate: "a date", unstable.LocalTime: "a time", unstable.LocalDateTime: "a date", unstable.DateTime: "a date"}
+)
 
 // descend goes from a type to what the last key of path means in it.
 func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (reflect.Type, bool) {
@@ -155,8 +205,8 @@ func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (ref
 			names = append(names, tag)
 		}
 		where := "here"
-		if len(path) > 1 {
-			where = "in [" + path[0] + "]"
+		if n := len(path) - 1; n > 0 {
+			where = "in [" + strings.Join(path[:n], ".") + "]"
 			if _, err := strconv.Atoi(path[1]); err == nil {
 				where = "in [[" + path[0] + "]]"
 			}
@@ -171,33 +221,34 @@ func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (ref
 	return nil, false // a key below a plain value: the decoder says so
 }
 
-// decode fills the file type. Its faults are syntax and types, of which go-toml reports the first.
+// decode fills the file type; false if the file's meaning is not known well enough to go on. What go-toml itself finds
+// beyond walk (syntax, a key written twice) is one fault, the first.
 func decode(src []byte, c *faults) (file, bool) {
 	var f file
 	if err := walk(src, c); err != nil {
 		c.toml(src, toml.Unmarshal(src, &f), err)
 		return f, false
 	}
-	unknown := len(c.list)
-	d := toml.NewDecoder(strings.NewReader(string(src)))
+	found := len(c.list)
+	d := toml.NewDecoder(bytes.NewReader(src))
 	d.DisallowUnknownFields()
 	err := d.Decode(&f)
 	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
-		if unknown > 0 {
-			return f, true // already reported, with suggestions
+	switch {
+	case err == nil:
+		return f, true
+	case errors.As(err, &strict):
+		if found > 0 {
+			return f, true // walk has reported them, with suggestions; the rest of the file is decoded
 		}
 		for i := range strict.Errors {
 			line, column := strict.Errors[i].Position()
 			c.span(spanOf(src, line, column), "", "unknown key %q", strings.Join(strict.Errors[i].Key(), "."))
 		}
-		return f, false
-	}
-	if err != nil {
+	case found == 0:
 		c.toml(src, err, err)
-		return f, false
 	}
-	return f, true
+	return f, false
 }
 
 // toml reports what go-toml found; otherwise is for an error that carries no place.
