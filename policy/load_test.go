@@ -45,9 +45,8 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-// TestLineMutations: no single line of the base policy can be misspelt into another policy that loads. Every word of
-// every line with an '=' gets one letter doubled; what still loads must be a text that only people read, a
-// name that is its own definition, or a value that stays within its meaning.
+// TestLineMutations: no key of the base policy can be misspelt, or written in another case, so that the file still
+// loads.
 func TestLineMutations(t *testing.T) {
 	src, err := os.ReadFile("testdata/v1/base.toml")
 	if err != nil {
@@ -61,7 +60,7 @@ func TestLineMutations(t *testing.T) {
 		}
 		changed := append([]string(nil), lines...)
 		changed[i] = key[:1] + key + " = " + value // wwho, hhosts, mminutes …
-		if _, err := policy.Load("m", []byte(strings.Join(changed, "\n"))); err == nil && !strings.HasPrefix(line, "office") {
+		if _, err := policy.Load("m", []byte(strings.Join(changed, "\n"))); err == nil {
 			t.Errorf("line %d loads as %q", i+1, changed[i])
 		}
 		changed[i] = strings.ToUpper(key[:1]) + key[1:] + " = " + value // Who: go-toml alone would take it for who
