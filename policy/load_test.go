@@ -184,17 +184,14 @@ func FuzzLoad(f *testing.F) {
 		policy.Test(p)
 		policy.Check(p)
 		a := usual()
+		if hosts := p.HostNames(); len(hosts) > 0 {
+			a.req.Host = hosts[0]
+		}
+		a.req.Person = p.People()[0]
 		for _, r := range p.Rules {
-			for _, n := range p.People() {
-				a.req.Person = n
-				for _, h := range p.HostNames() {
-					a.req.Host, a.req.Login = h, r.Logins[0]
-					if d := policy.Decide(p, a.req, a.facts); d.Outcome != policy.Deny && d.Minutes < 1 {
-						t.Fatalf("granted %d minutes", d.Minutes)
-					}
-					break
-				}
-				break
+			a.req.Login = r.Logins[0]
+			if d := policy.Decide(p, a.req, a.facts); d.Outcome != policy.Deny && d.Minutes < 1 {
+				t.Fatalf("granted %d minutes", d.Minutes)
 			}
 		}
 		a.facts.Touch = policy.Unknown
