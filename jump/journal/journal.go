@@ -242,8 +242,9 @@ func (j *Journal) commit() {
 		batch++
 		buf = buf[:0]
 		for i := range ws {
-			ws[i].batch, ws[i].left = batch, uint32(len(ws)-1-i)
-			buf = ws[i].append(buf)
+			p := ws[i].placed // a copy: others look into flight
+			p.batch, p.left = batch, uint32(len(ws)-1-i)
+			buf = p.append(buf)
 		}
 		if err == nil {
 			_, err = cur.file.WriteAt(buf, ws[0].off)
