@@ -1,0 +1,35 @@
+package transcript
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// setImmutable sets the +i flag (ioctl_iflags(2)). It fails on filesystems without it and without CAP_LINUX_IMMUTABLE.
+// There is no function here to take it off again: the service never does.
+func setImmutable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	if flags&unix.FS_IMMUTABLE_FL != 0 {
+		return nil
+	}
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|unix.FS_IMMUTABLE_FL)
+}
+
+func isImmutable(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	return err == nil && flags&unix.FS_IMMUTABLE_FL != 0
+}
