@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// immutableFlag is FS_IMMUTABLE_FL of linux/fs.h.
+const immutableFlag = 0x10
+
 // setImmutable sets the +i flag (ioctl_iflags(2)). It fails on filesystems without it and without CAP_LINUX_IMMUTABLE.
 // There is no function here to take it off again: the service never does.
 func setImmutable(path string) error {
@@ -18,10 +21,10 @@ func setImmutable(path string) error {
 	if err != nil {
 		return err
 	}
-	if flags&unix.FS_IMMUTABLE_FL != 0 {
+	if flags&immutableFlag != 0 {
 		return nil
 	}
-	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|unix.FS_IMMUTABLE_FL)
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutableFlag)
 }
 
 func isImmutable(path string) bool {
@@ -31,5 +34,5 @@ func isImmutable(path string) bool {
 	}
 	defer f.Close()
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	return err == nil && flags&unix.FS_IMMUTABLE_FL != 0
+	return err == nil && flags&immutableFlag != 0
 }

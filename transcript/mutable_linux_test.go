@@ -18,7 +18,7 @@ func mutable(t *testing.T, dir string) {
 				continue
 			}
 			if flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
-				unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags&^unix.FS_IMMUTABLE_FL)
+				unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags&^immutableFlag)
 			}
 			f.Close()
 		}
