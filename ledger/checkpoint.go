@@ -27,7 +27,9 @@ type Checkpoint struct {
 }
 
 // Pin is the checkpoint as a statement names it.
-func (c Checkpoint) Pin() statement.Checkpoint { return statement.Checkpoint{Size: c.Size, Root: c.Root} }
+func (c Checkpoint) Pin() statement.Checkpoint {
+	return statement.Checkpoint{Size: c.Size, Root: c.Root}
+}
 
 // GenerateKey makes a ledger's key under its origin: skey is secret (note's own form, "PRIVATE+KEY+…"), vkey public. An
 // origin has no space and no plus sign.

@@ -1,0 +1,395 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/internal/name"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+)
+
+const (
+	// MaxFindings bounds a report: after the first hundred faults a log is broken, and a reader's memory needn't be.
+	MaxFindings = 100
+	// lateness is how long after a statement's expiry its entry may be dated: the answer came in time and waited for the
+	// commit; and how much a grant's end may lie behind its entry's time and minutes.
+	lateness = 5 * time.Second
+)
+
+// Code says what kind of fault a finding is.
+type Code string
+
+const (
+	FaultCheckpoint  Code = "checkpoint"  // not signed by the ledger's key, or of another size
+	FaultRoot        Code = "root"        // the entries are not those that the checkpoint signs
+	FaultMalformed   Code = "malformed"   // an entry that Decode refuses
+	FaultOrder       Code = "order"       // an entry where it can't stand
+	FaultSite        Code = "site"        // a site that is not the log's own
+	FaultPolicy      Code = "policy"      // a policy that was not adopted, or with another hash
+	FaultStatement   Code = "statement"   // what was signed is not what the entry says
+	FaultSignature   Code = "signature"   // a signature that does not verify, or by a key that does not count
+	FaultTouch       Code = "touch"       // no touch, or another touch than the entry says
+	FaultReplay      Code = "replay"      // a statement used twice
+	FaultHistory     Code = "history"     // a signer saw another history
+	FaultGrant       Code = "grant"       // something done without, after or beyond its grant
+	FaultCertificate Code = "certificate" // a certificate that fails lint, or is not the grant's
+	FaultSession     Code = "session"     // something of a session that was not opened, or is over
+	FaultFact        Code = "fact"        // a machine's fact that is not what the entry says
+	FaultGap         Code = "fact_gap"    // facts of a machine are missing
+	FaultTranscript  Code = "transcript"  // stored is not what the jump sealed
+	FaultPass        Code = "pass"        // read without a pass
+)
+
+// Finding is one fault, at an entry; Index -1 is the log as a whole.
+type Finding struct {
+	Index  int64  `json:"index"`
+	Type   Type   `json:"type,omitempty"`
+	Code   Code   `json:"code"`
+	Detail string `json:"detail"`
+}
+
+func (f Finding) String() string {
+	if f.Index < 0 {
+		return fmt.Sprintf("log: %s: %s", f.Code, f.Detail)
+	}
+	return fmt.Sprintf("entry %d (%s): %s: %s", f.Index, f.Type, f.Code, f.Detail)
+}
+
+// AuditConfig says what entries are held against.
+type AuditConfig struct {
+	// LedgerKey is the verifier key that was pinned; a site that names another is a fault.
+	LedgerKey string
+	// Pinned, if not nil, is the site by the pins: a CA key must stand in it too, whatever the log's own site says.
+	Pinned *Site
+	// Part says that the entries are those of one grant with what they stand on: indexes rise with holes, numbers of facts too,
+	// and nothing is a fault for being absent that belongs to others.
+	Part bool
+	// History judges the checkpoint that a signer saw, named by the entry at index; nil leaves it unjudged.
+	History func(seen statement.Checkpoint, index int64) error
+}
+
+// PersonKey is an enrolled hardware key.
+type PersonKey struct {
+	Person      name.Person
+	Name        name.Key
+	Fingerprint string
+	Index       int64
+	Software    bool
+
+	pub       ssh.PublicKey
+	suspended bool
+	counter   uint32
+}
+
+// Grant is a request and what came of it, as its entries say.
+type Grant struct {
+	Request      statement.Request
+	RequestIndex int64
+	Key          *PersonKey
+	Touch        sshsig.Touch
+	Denied       *RequestDenied
+	Allowed      *GrantAllowed
+	AllowedIndex int64
+	Policy       string // text of the policy in force at the decision
+	Certificates []Issued
+	Sessions     []*Session
+}
+
+// Issued is a client certificate under a grant.
+type Issued struct {
+	Index       int64
+	Certificate *ssh.Certificate
+}
+
+// Session is one session's entries.
+type Session struct {
+	ID          name.SessionID
+	Subject     Subject
+	Opened      *SessionOpened
+	OpenedTime  time.Time
+	OpenedIndex int64
+	EntryHash   statement.Hash // of the session.opened entry: a transcript's header binds to it
+	Ended       *SessionEnded
+	Crashed     *SessionCrashed
+	OverIndex   int64 // of ended or crashed
+	OverTime    time.Time
+	Stored      *TranscriptStored
+	StoredIndex int64
+	Reads       []int64 // indexes of transcript.read
+}
+
+// Head is what the jump's last fact says of the transcript; nil while the session runs.
+func (s *Session) Head() (*Head, statement.Hash) {
+	switch {
+	case s.Ended != nil:
+		return &s.Ended.Head, s.Ended.Envelope
+	case s.Crashed != nil:
+		return &s.Crashed.Head, s.Crashed.Envelope
+	}
+	return nil, statement.Hash{}
+}
+
+// machine is a joined jump and how far its facts have come.
+type machine struct {
+	key      ssh.PublicKey
+	number   int64
+	previous statement.Hash
+}
+
+type pass struct {
+	person name.Person
+	until  time.Time
+}
+
+// Audit holds entries, one after the other, against all that came before: each human statement against a key enrolled
+// earlier, each machine's fact against its joined key, each certificate against its grant and the site's CA keys.
+type Audit struct {
+	cfg  AuditConfig
+	last int64
+
+	site       *Site
+	founded    bool
+	policy     statement.Hash
+	policies   map[statement.Hash]string
+	keys       map[string]*PersonKey
+	invites    map[statement.Hash]*InviteCreated
+	jumps      map[name.Jump]*machine
+	recipients map[string]name.Person
+	passes     map[string]pass
+	grants     map[name.RequestID]*Grant
+	sessions   map[name.SessionID]*Session
+	serials    map[uint64]int64
+	spent      map[statement.Nonce]int64
+
+	findings []Finding
+	more     int
+
+	// the entry at hand
+	index int64
+	raw   []byte
+	e     *Entry
+}
+
+// NewAudit begins with nothing known.
+func NewAudit(cfg AuditConfig) *Audit {
+	return &Audit{
+		cfg:        cfg,
+		last:       -1,
+		policies:   map[statement.Hash]string{},
+		keys:       map[string]*PersonKey{},
+		invites:    map[statement.Hash]*InviteCreated{},
+		jumps:      map[name.Jump]*machine{},
+		recipients: map[string]name.Person{},
+		passes:     map[string]pass{},
+		grants:     map[name.RequestID]*Grant{},
+		sessions:   map[name.SessionID]*Session{},
+		serials:    map[uint64]int64{},
+		spent:      map[statement.Nonce]int64{},
+	}
+}
+
+// Findings are all faults so far; more says how many were left out.
+func (a *Audit) Findings() (fs []Finding, more int) { return a.findings, a.more }
+
+// Site is the newest site, nil before the first.
+func (a *Audit) Site() *Site { return a.site }
+
+// Grant is the request with that id, or nil.
+func (a *Audit) Grant(id name.RequestID) *Grant { return a.grants[id] }
+
+// Counts says how much of what the entries hold.
+func (a *Audit) Counts() (keys, grants, sessions int) {
+	for _, g := range a.grants {
+		if g.Allowed != nil {
+			grants++
+		}
+	}
+	return len(a.keys), grants, len(a.sessions)
+}
+
+// fault records a finding at the entry at hand.
+func (a *Audit) fault(c Code, format string, args ...any) {
+	if len(a.findings) >= MaxFindings {
+		a.more++
+		return
+	}
+	f := Finding{Index: a.index, Code: c, Detail: fmt.Sprintf(format, args...)}
+	if a.e != nil {
+		f.Type = a.e.Type()
+	}
+	a.findings = append(a.findings, f)
+}
+
+// Add judges the entry at index. Indexes rise; without Part they have no holes.
+func (a *Audit) Add(index int64, raw []byte) {
+	a.index, a.raw, a.e = index, raw, nil
+	if index <= a.last || !a.cfg.Part && index != a.last+1 {
+		a.fault(FaultOrder, "follows entry %d", a.last)
+	}
+	a.last = index
+	e, err := Decode(raw)
+	if err != nil {
+		a.fault(FaultMalformed, "%v", err)
+		return
+	}
+	a.e = e
+	// One spelling of every entry: what we write. Decode alone would take repeated fields, and two readers could then see two things.
+	if again, err := Encode(e); err != nil || !bytes.Equal(again, raw) {
+		a.fault(FaultMalformed, "not written as this ledger writes")
+		return
+	}
+	if _, first := e.Facts.(*SiteCreated); first != (a.site == nil) {
+		if first {
+			a.fault(FaultOrder, "a second beginning")
+		} else {
+			a.fault(FaultOrder, "stands before site.created")
+		}
+		return
+	}
+	switch f := e.Facts.(type) {
+	case *SiteCreated:
+		a.setSite(&f.Site)
+	case *SiteChanged:
+		a.setSite(&f.Site)
+	case *PolicyAdopted:
+		a.policyAdopted(f)
+	case *Founding:
+		a.founding(f)
+	case *InviteCreated:
+		a.invites[f.Invite] = f
+	case *KeyEnrolled:
+		a.keyEnrolled(f)
+	case *KeySuspended:
+		a.keySuspended()
+	case *RecipientAdded:
+		a.recipientAdded(f)
+	case *PassGranted:
+		a.passGranted(f)
+	case *RequestOpened:
+		a.requestOpened(f)
+	case *RequestDenied:
+		a.requestDenied(f)
+	case *GrantAllowed:
+		a.grantAllowed(f)
+	case *JumpJoined:
+		a.jumpJoined(f)
+	case *JumpGap:
+		a.jumpGap(f)
+	case *CertificateIssued:
+		a.certificateIssued(f)
+	case *SessionOpened:
+		a.sessionOpened(f)
+	case *SessionRefused:
+		a.sessionRefused()
+	case *SessionEnded, *SessionCrashed, *HostKeyMismatch:
+		a.sessionFact()
+	case *TranscriptStored:
+		a.transcriptStored(f)
+	case *TranscriptRead:
+		a.transcriptRead(f)
+	case *StrangersSummed:
+		if e.Statement != "" {
+			a.fact()
+		}
+	case *CAStarted, *CAStopped:
+	default:
+		a.fault(FaultMalformed, "no check is known for %s", e.Type()) // a type added to All but not here
+	}
+}
+
+func (a *Audit) setSite(s *Site) {
+	if s.LedgerKey != a.cfg.LedgerKey {
+		a.fault(FaultSite, "names ledger key %q, checked under %q", s.LedgerKey, a.cfg.LedgerKey)
+	}
+	if n, _, _ := strings.Cut(s.LedgerKey, "+"); n != s.Origin {
+		a.fault(FaultSite, "origin %q, ledger key of %q", s.Origin, n)
+	}
+	if p := a.cfg.Pinned; p != nil && (p.Origin != s.Origin || p.Epoch != s.Epoch) {
+		a.fault(FaultSite, "origin %q epoch %d, pinned are %q epoch %d", s.Origin, s.Epoch, p.Origin, p.Epoch)
+	}
+	if old := a.site; old != nil && (old.Origin != s.Origin || old.Epoch != s.Epoch || old.Profile != s.Profile) {
+		a.fault(FaultSite, "changes origin, epoch or profile")
+	}
+	a.site = s
+	for _, j := range s.Jumps {
+		m, joined := a.jumps[j.Name]
+		key, err := parseKey(j.Key)
+		switch {
+		case err != nil:
+			a.fault(FaultSite, "key of jump %s: %v", j.Name, err)
+		case !joined && a.cfg.Part: // its joining belongs to others
+			a.jumps[j.Name] = &machine{key: key}
+		case !joined:
+			a.fault(FaultSite, "names jump %s, which did not join", j.Name)
+		case !sameKey(m.key, key):
+			a.fault(FaultSite, "names another key of jump %s than it joined with", j.Name)
+		}
+	}
+}
+
+func (a *Audit) policyAdopted(f *PolicyAdopted) {
+	if got := statement.Hash(sha256.Sum256([]byte(f.Text))); got != f.SHA256 {
+		a.fault(FaultPolicy, "text has SHA-256 %s, the entry says %s", got, f.SHA256)
+	}
+	if !a.cfg.Part && f.Previous != a.policy {
+		a.fault(FaultPolicy, "follows policy %s, in force is %s", f.Previous, a.policy)
+	}
+	a.policy = f.SHA256
+	a.policies[f.SHA256] = f.Text
+}
+
+// knownPolicy demands that a decision stood on the policy in force.
+func (a *Audit) knownPolicy(h statement.Hash) {
+	if h == a.policy {
+		return
+	}
+	if _, ok := a.policies[h]; ok && a.cfg.Part { // later policies may be absent, earlier ones beside
+		return
+	}
+	a.fault(FaultPolicy, "decided by policy %s, in force is %s", h, a.policy)
+}
+
+// caKey demands that a certificate's signer is one of ours, and of the pins.
+func (a *Audit) cas(of func(*Site) []string) []ssh.PublicKey {
+	list := of(a.site)
+	var out []ssh.PublicKey
+	for _, s := range list {
+		k, err := parseKey(s)
+		if err != nil {
+			a.fault(FaultSite, "CA key: %v", err)
+			continue
+		}
+		if p := a.cfg.Pinned; p != nil && !slices.ContainsFunc(of(p), func(t string) bool {
+			q, err := parseKey(t)
+			return err == nil && sameKey(k, q)
+		}) {
+			continue
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// parseKey reads a plain public key in authorized_keys form.
+func parseKey(s string) (ssh.PublicKey, error) {
+	k, _, opts, rest, err := ssh.ParseAuthorizedKey([]byte(s))
+	if err != nil {
+		return nil, err
+	}
+	if len(opts) != 0 || len(bytes.TrimSpace(rest)) != 0 {
+		return nil, fmt.Errorf("options or a second line beside the key")
+	}
+	if _, ok := k.(*ssh.Certificate); ok {
+		return nil, fmt.Errorf("a certificate instead of a key")
+	}
+	return k, nil
+}
+
+func sameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }

@@ -1,0 +1,297 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/internal/name"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+)
+
+// common is how every statement for a person begins.
+type common struct {
+	origin          string
+	epoch           int
+	checkpoint      statement.Checkpoint
+	nonce           statement.Nonce
+	issued, expires time.Time
+	person          name.Person
+}
+
+func commonOf(s statement.Statement) common {
+	switch s := s.(type) {
+	case *statement.Request:
+		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
+	case *statement.Enrolment:
+		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
+	case *statement.Founding:
+		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
+	case *statement.Recipient:
+		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
+	case *statement.Pass:
+		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
+	}
+	return common{}
+}
+
+// human checks the entry's statement and signature and reads the statement into st. own is the key of an enrolment, which signs for itself; else
+// the key must have been enrolled by an earlier entry, for the person whom the statement names. accepted is false for acts that were
+// refused: those may lack a touch. It gives nil when nothing can be trusted.
+func (a *Audit) human(st statement.Statement, own *PersonKey, accepted bool) (*PersonKey, sshsig.Touch) {
+	none := sshsig.Touch{}
+	if a.e.Statement == "" {
+		a.fault(FaultSignature, "nobody signed for it")
+		return nil, none
+	}
+	if err := statement.Parse([]byte(a.e.Statement), st); err != nil {
+		a.fault(FaultStatement, "%v", err)
+		return nil, none
+	}
+	sig, err := sshsig.Parse([]byte(a.e.SSHSIG))
+	if err != nil {
+		a.fault(FaultSignature, "%v", err)
+		return nil, none
+	}
+	key := own
+	if key == nil {
+		if key = a.keys[ssh.FingerprintSHA256(sig.PublicKey)]; key == nil {
+			a.fault(FaultSignature, "by %s, which no earlier entry enrolled", ssh.FingerprintSHA256(sig.PublicKey))
+			return nil, none
+		}
+	}
+	if err := sig.Verify(key.pub, st.Kind().Namespace(), []byte(a.e.Statement)); err != nil {
+		a.fault(FaultSignature, "%v", err)
+		return nil, none
+	}
+	t, err := sig.Touch()
+	if err != nil {
+		a.fault(FaultTouch, "%v", err)
+		return nil, none
+	}
+	c := commonOf(st)
+	if c.person != key.Person {
+		a.fault(FaultSignature, "statement of %s, key of %s", c.person, key.Person)
+	}
+	if c.person != a.e.Subject.Person {
+		a.fault(FaultStatement, "signed by %s, the entry is about %q", c.person, a.e.Subject.Person)
+	}
+	if c.origin != a.site.Origin || c.epoch != a.site.Epoch {
+		a.fault(FaultStatement, "for origin %q epoch %d", c.origin, c.epoch)
+	}
+	if accepted {
+		if !t.UserPresent() {
+			a.fault(FaultTouch, "the key was not touched")
+		}
+		if key.suspended {
+			a.fault(FaultSignature, "by %s's %s, which is suspended", key.Person, key.Name)
+		}
+		if own == nil && t.Counter <= key.counter {
+			a.fault(FaultTouch, "counter %d, accepted before was %d", t.Counter, key.counter)
+		}
+		key.counter = t.Counter
+		if at := a.e.Time.Time; at.Before(c.issued) || at.After(c.expires.Add(lateness)) {
+			a.fault(FaultStatement, "dated outside of %s to %s", c.issued.Format(time.RFC3339), c.expires.Format(time.RFC3339))
+		}
+		if i, ok := a.spent[c.nonce]; ok {
+			a.fault(FaultReplay, "the statement of entry %d again", i)
+		}
+		a.spent[c.nonce] = a.index
+	}
+	if a.cfg.History != nil {
+		if err := a.cfg.History(c.checkpoint, a.index); err != nil {
+			a.fault(FaultHistory, "the signer saw another history: %v", err)
+		}
+	}
+	return key, t
+}
+
+// sameTouch holds what the entry says of a touch against the signature.
+func (a *Audit) sameTouch(key *PersonKey, t sshsig.Touch, f Touch) {
+	if f != (Touch{key.Fingerprint, t.Flags, t.Counter}) {
+		a.fault(FaultTouch, "the entry says %v, the signature %v", f, Touch{key.Fingerprint, t.Flags, t.Counter})
+	}
+}
+
+func (a *Audit) keyEnrolled(f *KeyEnrolled) {
+	pub, err := parseKey(f.PublicKey)
+	if err != nil {
+		a.fault(FaultSignature, "public key: %v", err)
+		return
+	}
+	k := &PersonKey{Person: a.e.Subject.Person, Name: f.Name, Fingerprint: ssh.FingerprintSHA256(pub), Index: a.index, Software: f.Software, pub: pub}
+	var st statement.Enrolment
+	got, t := a.human(&st, k, true)
+	if got == nil {
+		return
+	}
+	if app, err := sshsig.Application(pub); err != nil || app != f.Application {
+		a.fault(FaultStatement, "application %q, the key's is %q", f.Application, app)
+	}
+	if st.Key != f.Name || strings.TrimSpace(st.PublicKey) != strings.TrimSpace(f.PublicKey) || st.Invite != f.Invite ||
+		st.Credential != sha256.Sum256(f.CredentialID) || a.e.Subject.Key != k.Fingerprint {
+		a.fault(FaultStatement, "the signed enrolment is of another key, credential or invite")
+	}
+	if (f.Attestation == nil) != (st.Attestation == statement.Hash{}) || f.Attestation != nil && st.Attestation != sha256.Sum256(f.Attestation.AuthData) {
+		a.fault(FaultStatement, "the signed enrolment names another attestation")
+	}
+	if t.Flags != f.Flags || t.Counter != f.Counter {
+		a.fault(FaultTouch, "the entry says flags %#x counter %d, the signature %#x and %d", f.Flags, f.Counter, t.Flags, t.Counter)
+	}
+	if f.Software && a.site.Profile != "demo" {
+		a.fault(FaultSignature, "a software key outside of the demo")
+	}
+	if _, ok := a.keys[k.Fingerprint]; ok {
+		a.fault(FaultReplay, "key %s is enrolled already", k.Fingerprint)
+		return
+	}
+	if inv := a.invites[f.Invite]; !a.cfg.Part && f.Invite != (statement.Hash{}) && (inv == nil || inv.For != "person" || inv.Name != string(k.Person)) {
+		a.fault(FaultStatement, "no invite of %s has that hash", k.Person)
+	}
+	a.keys[k.Fingerprint] = k
+}
+
+func (a *Audit) keySuspended() {
+	k := a.keys[a.e.Subject.Key]
+	if k == nil {
+		if !a.cfg.Part {
+			a.fault(FaultOrder, "suspends %q, which no earlier entry enrolled", a.e.Subject.Key)
+		}
+		return
+	}
+	k.suspended = true
+}
+
+func (a *Audit) founding(f *Founding) {
+	if !a.cfg.Part && f.Policy != a.policy {
+		a.fault(FaultPolicy, "adopts policy %s, in force is %s", f.Policy, a.policy)
+	}
+	if a.e.Statement == "" && f.How == "demo" && a.site.Profile == "demo" {
+		a.founded = true
+		return
+	}
+	var st statement.Founding
+	key, _ := a.human(&st, nil, true)
+	if key == nil {
+		return
+	}
+	owner := func(s string) bool { return s == string(key.Person) }
+	if st.Policy != f.Policy || !slices.Equal(st.Keys, f.Keys) || !slices.ContainsFunc(st.Owners, owner) || len(st.Owners) != len(f.Owners) || st.Profile != a.site.Profile {
+		a.fault(FaultStatement, "what was signed is another founding, or by no owner")
+	}
+	for i, o := range f.Owners {
+		if i < len(st.Owners) && st.Owners[i] != string(o) {
+			a.fault(FaultStatement, "owner %s was not signed for", o)
+		}
+	}
+	for _, k := range f.Keys {
+		if a.keys[k] == nil && !a.cfg.Part {
+			a.fault(FaultSignature, "adopts key %s, which no earlier entry enrolled", k)
+		}
+	}
+	a.founded = true
+}
+
+func (a *Audit) recipientAdded(f *RecipientAdded) {
+	var st statement.Recipient
+	key, _ := a.human(&st, nil, true)
+	if key == nil {
+		return
+	}
+	if st.Age != f.Age || st.Sealed != f.Sealed {
+		a.fault(FaultStatement, "another recipient was signed for")
+		return
+	}
+	a.recipients[f.Age] = key.Person
+}
+
+func (a *Audit) passGranted(f *PassGranted) {
+	var st statement.Pass
+	key, t := a.human(&st, nil, true)
+	if key == nil {
+		return
+	}
+	a.sameTouch(key, t, f.Touch)
+	if st.ID != f.Pass || strings.TrimSpace(st.Holder) != strings.TrimSpace(f.Holder) || f.Until.After(st.Until) || !slices.Equal(st.Sources, f.Sources) {
+		a.fault(FaultStatement, "another pass was signed for")
+		return
+	}
+	a.passes[f.Pass] = pass{key.Person, f.Until.Time}
+}
+
+func (a *Audit) requestOpened(f *RequestOpened) {
+	g := &Grant{RequestIndex: a.index}
+	if g.Key, g.Touch = a.human(&g.Request, nil, true); g.Key == nil {
+		return
+	}
+	a.sameTouch(g.Key, g.Touch, f.Touch)
+	a.sameRequest(&g.Request)
+	if a.grants[g.Request.ID] != nil {
+		a.fault(FaultReplay, "request %s is there already", g.Request.ID)
+		return
+	}
+	a.grants[g.Request.ID] = g
+}
+
+// sameRequest holds the entry's subject against what was signed.
+func (a *Audit) sameRequest(r *statement.Request) {
+	s := a.e.Subject
+	if s.Request != r.ID || s.Person != r.Person || s.Host != r.Host || s.Login != r.Login {
+		a.fault(FaultStatement, "signed for %s by %s as %s on %s, the entry is about %s by %s as %s on %s",
+			r.ID, r.Person, r.Login, r.Host, s.Request, s.Person, s.Login, s.Host)
+	}
+}
+
+func (a *Audit) requestDenied(f *RequestDenied) {
+	if len(f.Reasons) == 0 {
+		a.fault(FaultGrant, "denied without a reason")
+	}
+	g := a.grants[a.e.Subject.Request]
+	if a.e.Statement != "" { // refused before it counted as opened
+		var st statement.Request
+		if key, _ := a.human(&st, nil, false); key != nil {
+			a.sameRequest(&st)
+		}
+	} else if g == nil {
+		a.fault(FaultOrder, "request %q was not opened", a.e.Subject.Request)
+	}
+	if g != nil {
+		if g.Allowed != nil {
+			a.fault(FaultGrant, "denied after it was allowed")
+		}
+		g.Denied = f
+	}
+}
+
+func (a *Audit) grantAllowed(f *GrantAllowed) {
+	g := a.grants[a.e.Subject.Request]
+	if g == nil {
+		a.fault(FaultGrant, "request %q was not opened", a.e.Subject.Request)
+		return
+	}
+	r := &g.Request
+	a.sameRequest(r)
+	a.knownPolicy(f.Used.Policy)
+	a.sameTouch(g.Key, g.Touch, f.Used.Touch)
+	switch {
+	case g.Allowed != nil || g.Denied != nil:
+		a.fault(FaultGrant, "request %s was decided before", r.ID)
+		return
+	case f.Rule == "":
+		a.fault(FaultGrant, "allowed by no rule")
+	case r.Minutes > 0 && f.Minutes > r.Minutes:
+		a.fault(FaultGrant, "%d minutes, %d were asked for", f.Minutes, r.Minutes)
+	case f.Until.After(a.e.Time.Add(time.Duration(f.Minutes)*time.Minute + lateness)):
+		a.fault(FaultGrant, "until %s, longer than its %d minutes", f.Until.Format(time.RFC3339), f.Minutes)
+	}
+	for _, w := range f.Forwards {
+		if !slices.Contains(r.Forwards, w) { // what isn't in the statement can't widen the decision
+			a.fault(FaultGrant, "forward %q was not asked for", w)
+		}
+	}
+	g.Allowed, g.AllowedIndex, g.Policy = f, a.index, a.policies[f.Used.Policy]
+}
