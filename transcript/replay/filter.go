@@ -23,6 +23,7 @@ type Filter struct {
 	g     [2]bool
 	shift int
 	alt   bool
+	again bool // the byte wasn't taken
 }
 
 type state byte
@@ -63,7 +64,11 @@ func (f *Filter) Append(dst, p []byte) []byte {
 		c := p[0]
 		if c < 0x80 || f.state != ground {
 			dst = f.byte(dst, c)
-			p = p[1:]
+			if f.again {
+				f.again = false // c is still to be taken, in ground state
+			} else {
+				p = p[1:]
+			}
 			continue
 		}
 		if !utf8.FullRune(p) {
@@ -115,7 +120,7 @@ func (f *Filter) byte(dst []byte, c byte) []byte {
 		case c >= 0x20 && c <= 0x2f:
 			f.state = charset
 		case c < 0x20 || c > 0x7e:
-			return f.cancel(dst, c)
+			return f.cancel(dst)
 		default:
 			return f.end(dst, f.esc(c))
 		}
@@ -128,7 +133,7 @@ func (f *Filter) byte(dst []byte, c byte) []byte {
 			f.designate()
 			return f.end(dst, "")
 		default:
-			return f.cancel(dst, c)
+			return f.cancel(dst)
 		}
 	case csi:
 		switch {
@@ -138,7 +143,7 @@ func (f *Filter) byte(dst []byte, c byte) []byte {
 			f.seq = append(f.seq, c)
 			return f.end(dst, f.csi())
 		default:
-			return f.cancel(dst, c)
+			return f.cancel(dst)
 		}
 	case str:
 		switch {
@@ -148,7 +153,7 @@ func (f *Filter) byte(dst []byte, c byte) []byte {
 		case c == 0x1b:
 			f.state = strEsc
 		case c == 0x18 || c == 0x1a || len(f.seq) >= maxSeq:
-			return f.cancel(dst, c)
+			return f.cancel(dst)
 		default:
 			f.seq = append(f.seq, c)
 		}
@@ -180,13 +185,13 @@ func (f *Filter) end(dst []byte, out string) []byte {
 	return dst
 }
 
-// cancel leaves a sequence that is none. c is taken as if it stood alone.
-func (f *Filter) cancel(dst []byte, c byte) []byte {
+// cancel leaves a sequence that is none. The byte that ended it is taken as if it stood alone.
+func (f *Filter) cancel(dst []byte) []byte {
 	if n := len(f.seq); f.state == escape {
 		f.seq = f.seq[:n-1]
 	}
-	dst = f.end(dst, reject)
-	return f.Append(dst, []byte{c})
+	f.again = true
+	return f.end(dst, reject)
 }
 
 func (f *Filter) ground(dst []byte, c byte) []byte {
