@@ -87,7 +87,7 @@ func (e *Error) text() string {
 	case NoTouch:
 		return "the security key was not touched"
 	case Cancelled:
-		return "cancelled"
+		return "cancelled before the security key answered"
 	case Timeout:
 		return "the security key did not answer in time"
 	case Unplugged:
