@@ -1,0 +1,231 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/internal/sshcert"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+)
+
+// apply changes the tables as the entry says. It is the only code that writes them, so that a rebuild gives the same.
+func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
+	if err := t.applySignature(idx, e); err != nil {
+		return err
+	}
+	s := e.Subject
+	at := e.Time.UnixMicro()
+	switch f := e.Facts.(type) {
+	case *ledger.SiteCreated:
+		return t.exec(`INSERT INTO facts_of_site (one, idx, site, policy_idx, policy, founded) VALUES (1, $1, $2, -1, '', 0)`, idx, text(f.Site))
+	case *ledger.SiteChanged:
+		return t.exec(`UPDATE facts_of_site SET idx = $1, site = $2`, idx, text(f.Site))
+	case *ledger.PolicyAdopted:
+		if err := t.exec(`INSERT OR REPLACE INTO policies (sha256, idx) VALUES ($1, $2)`, f.SHA256.String(), idx); err != nil {
+			return err
+		}
+		return t.exec(`UPDATE facts_of_site SET policy_idx = $1, policy = $2`, idx, f.SHA256.String())
+	case *ledger.Founding:
+		return t.exec(`UPDATE facts_of_site SET founded = 1`)
+	case *ledger.InviteCreated:
+		return t.exec(`INSERT INTO invites (hash, kind, name, expires, used) VALUES ($1, $2, $3, $4, 0)`, f.Invite.String(), f.For, f.Name, f.Expires.UnixMicro())
+	case *ledger.KeyEnrolled:
+		if err := t.spend(f.Invite); err != nil {
+			return err
+		}
+		issued := int64(0)
+		if c := (statement.Enrolment{}); statement.Parse([]byte(e.Statement), &c) == nil {
+			issued = c.Issued.Unix()
+		}
+		return t.exec(`INSERT INTO keys (fingerprint, idx, person, name, public_key, credential, counter, issued, suspended) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)`,
+			s.Key, idx, string(s.Person), string(f.Name), f.PublicKey, f.CredentialID, f.Counter, issued)
+	case *ledger.KeySuspended:
+		return t.exec(`UPDATE keys SET suspended = 1 WHERE fingerprint = $1`, s.Key)
+	case *ledger.RecipientAdded:
+		return t.exec(`INSERT OR REPLACE INTO recipients (age, idx, person) VALUES ($1, $2, $3)`, f.Age, idx, string(s.Person))
+	case *ledger.PassGranted:
+		return t.exec(`INSERT INTO passes (id, holder, person, until) VALUES ($1, $2, $3, $4)`, f.Pass, f.Holder, string(s.Person), f.Until.UnixMicro())
+	case *ledger.JumpJoined:
+		if err := t.spend(f.Invite); err != nil {
+			return err
+		}
+		return t.exec(`INSERT OR REPLACE INTO jumps (name, idx, jump, number, fact) VALUES ($1, $2, $3, 0, '')`, string(f.Jump.Name), idx, text(f.Jump))
+	case *ledger.RequestOpened:
+		var r statement.Request
+		if err := statement.Parse([]byte(e.Statement), &r); err != nil {
+			return err
+		}
+		return t.insertRequest(&r, "open", e.Statement, "")
+	case *ledger.RequestDenied:
+		var r statement.Request
+		if err := statement.Parse([]byte(e.Statement), &r); err != nil {
+			return err
+		}
+		return t.insertRequest(&r, "denied", e.Statement, text(f))
+	case *ledger.GrantAllowed:
+		return t.exec(`UPDATE requests SET state = 'allowed', allowed = $1, allowed_at = $2, until = $3 WHERE id = $4`, text(f), at, f.Until.UnixMicro(), string(s.Request))
+	case *ledger.CertificateIssued:
+		if f.Kind == string(sshcert.Client) {
+			return t.exec(`UPDATE requests SET serial = $1, certificate = $2 WHERE id = $3`, fmt.Sprint(f.Serial), f.Certificate, string(s.Request))
+		}
+	case *ledger.SessionOpened:
+		if err := t.exec(`INSERT INTO sessions (id, request, n, idx, hash, person, login, host, jump, peer, opened, until, state, ended, head, envelope, seconds, stored)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'open', 0, '', '', 0, 0)`,
+			string(s.Session), string(s.Request), s.Session.N(), idx, ledger.EntryHash(raw).String(), string(s.Person), string(s.Login), string(s.Host), string(s.Jump), f.Peer, at, f.Until.UnixMicro()); err != nil {
+			return err
+		}
+		return t.applyNonce(idx, e)
+	case *ledger.SessionRefused:
+		return t.applyNonce(idx, e)
+	case *ledger.SessionEnded:
+		if err := t.exec(`UPDATE sessions SET state = 'ended', ended = $1, head = $2, envelope = $3, seconds = $4 WHERE id = $5`,
+			at, text(f.Head), f.Envelope.String(), f.Seconds, string(s.Session)); err != nil {
+			return err
+		}
+		return t.applyFact(e)
+	case *ledger.SessionCrashed:
+		if err := t.exec(`UPDATE sessions SET state = 'crashed', ended = $1, head = $2, envelope = $3 WHERE id = $4`, at, text(f.Head), f.Envelope.String(), string(s.Session)); err != nil {
+			return err
+		}
+		return t.applyFact(e)
+	case *ledger.HostKeyMismatch:
+		return t.applyFact(e)
+	case *ledger.StrangersSummed:
+		if e.Statement != "" {
+			return t.applyFact(e)
+		}
+	case *ledger.TranscriptStored:
+		return t.exec(`UPDATE sessions SET stored = 1 WHERE id = $1`, string(s.Session))
+	case *ledger.JumpGap:
+		return t.exec(`UPDATE jumps SET number = $1, fact = '' WHERE name = $2`, f.Got-1, string(s.Jump))
+	}
+	return nil
+}
+
+func (t *Tx) exec(q string, args ...any) error {
+	_, err := t.tx.Exec(q, args...)
+	return err
+}
+
+// applySignature raises the counter of the hardware key that signed the entry's statement, whatever it was for.
+func (t *Tx) applySignature(idx int64, e *ledger.Entry) error {
+	if e.SSHSIG == "" {
+		return nil
+	}
+	sig, err := sshsig.Parse([]byte(e.SSHSIG))
+	if err != nil {
+		return err
+	}
+	touch, err := sig.Touch()
+	if err != nil {
+		return nil // a machine's
+	}
+	k, err := statement.KindOf([]byte(e.Statement))
+	if err != nil {
+		return err
+	}
+	st := statement.New(k)
+	if st == nil {
+		return fmt.Errorf("statement of kind %q", k)
+	}
+	if err := statement.Parse([]byte(e.Statement), st); err != nil {
+		return err
+	}
+	var issued time.Time
+	switch x := st.(type) {
+	case *statement.Request:
+		issued = x.Issued
+	case *statement.Pass:
+		issued = x.Issued
+	case *statement.Recipient:
+		issued = x.Issued
+	case *statement.Founding:
+		issued = x.Issued
+	}
+	// A counter that is not above the accepted one changes nothing: the entry is a refusal.
+	return t.exec(`UPDATE keys SET counter = $1, issued = $2 WHERE fingerprint = $3 AND counter < $4`,
+		touch.Counter, issued.Unix(), ssh.FingerprintSHA256(sig.PublicKey), touch.Counter)
+}
+
+func (t *Tx) spend(invite statement.Hash) error {
+	r, err := t.tx.Exec(`UPDATE invites SET used = 1 WHERE hash = $1 AND used = 0`, invite.String())
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n != 1 {
+		return ErrInviteSpent
+	}
+	return nil
+}
+
+// applyNonce remembers a jump's question, so that it is asked once.
+func (t *Tx) applyNonce(idx int64, e *ledger.Entry) error {
+	var st statement.Session
+	if err := statement.Parse([]byte(e.Statement), &st); err != nil {
+		return err
+	}
+	n, _ := st.Nonce.MarshalText()
+	return t.exec(`INSERT INTO nonces (nonce, idx) VALUES ($1, $2)`, string(n), idx)
+}
+
+func (t *Tx) applyFact(e *ledger.Entry) error {
+	var f statement.Fact
+	if err := statement.Parse([]byte(e.Statement), &f); err != nil {
+		return err
+	}
+	return t.exec(`UPDATE jumps SET number = $1, fact = $2 WHERE name = $3`, f.Number, ledger.EntryHash([]byte(e.Statement)).String(), f.Machine)
+}
+
+func (t *Tx) insertRequest(r *statement.Request, state, st, denied string) error {
+	return t.exec(`INSERT INTO requests (id, state, person, login, host, reason, client_key, statement, denied, allowed, allowed_at, until, serial, certificate)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', 0, 0, '', '')`,
+		string(r.ID), state, string(r.Person), string(r.Login), string(r.Host), r.Reason, r.ClientKey, st, denied)
+}
+
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own structs of strings and numbers
+	}
+	return string(b)
+}
+
+// Rebuild makes every table anew from the entries.
+func (s *State) Rebuild() error {
+	tx, err := s.write.Begin()
+	if err != nil {
+		return fmt.Errorf("rebuilding: %w", err)
+	}
+	defer tx.Rollback()
+	for _, table := range projected {
+		if _, err := tx.Exec(`DROP TABLE ` + table); err != nil {
+			return fmt.Errorf("rebuilding: %w", err)
+		}
+	}
+	if _, err := tx.Exec(projection); err != nil {
+		return fmt.Errorf("rebuilding: %w", err)
+	}
+	t := &Tx{tx: tx, s: s}
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM entries`).Scan(&t.size); err != nil {
+		return fmt.Errorf("rebuilding: %w", err)
+	}
+	for idx := range t.size { // not a running query: apply writes on the same connection
+		b, err := t.Entry(idx)
+		if err != nil {
+			return fmt.Errorf("rebuilding: entry %d: %w", idx, err)
+		}
+		e, err := ledger.Decode(b)
+		if err != nil {
+			return fmt.Errorf("rebuilding: entry %d: %w", idx, err)
+		}
+		if err := t.apply(idx, b, e); err != nil {
+			return fmt.Errorf("rebuilding: entry %d: %w", idx, err)
+		}
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,298 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"breakglass/internal/name"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+)
+
+// ErrInviteSpent says that an invite is unknown or was used.
+var ErrInviteSpent = errors.New("invite is unknown or used")
+
+// Site is the site as of now.
+type Site struct {
+	Site        ledger.Site
+	Index       int64 // of the entry that says so
+	PolicyIndex int64
+	Policy      string // SHA-256, hex
+	Founded     bool
+}
+
+func (t *Tx) Site() (s Site, err error) {
+	var site string
+	err = notFound(t.tx.QueryRow(`SELECT idx, site, policy_idx, policy, founded FROM facts_of_site`).Scan(&s.Index, &site, &s.PolicyIndex, &s.Policy, &s.Founded))
+	if err == nil {
+		err = json.Unmarshal([]byte(site), &s.Site)
+	}
+	return s, err
+}
+
+// Invite is a one-time token's row.
+type Invite struct {
+	For, Name string
+	Expires   time.Time
+	Used      bool
+}
+
+func (t *Tx) Invite(h statement.Hash) (i Invite, err error) {
+	var us int64
+	err = notFound(t.tx.QueryRow(`SELECT kind, name, expires, used FROM invites WHERE hash = $1`, h.String()).Scan(&i.For, &i.Name, &us, &i.Used))
+	i.Expires = time.UnixMicro(us)
+	return i, err
+}
+
+// Key is an enrolled hardware key.
+type Key struct {
+	Fingerprint string
+	Index       int64
+	Person      name.Person
+	Name        name.Key
+	PublicKey   string
+	Credential  []byte
+	Counter     uint32
+	Issued      time.Time // of the statement with the last accepted counter
+	Suspended   bool
+}
+
+const keyColumns = `SELECT fingerprint, idx, person, name, public_key, credential, counter, issued, suspended FROM keys `
+
+type scanner interface{ Scan(...any) error }
+
+func scanKey(r scanner) (k Key, err error) {
+	var issued int64
+	err = notFound(r.Scan(&k.Fingerprint, &k.Index, &k.Person, &k.Name, &k.PublicKey, &k.Credential, &k.Counter, &issued, &k.Suspended))
+	k.Issued = time.Unix(issued, 0)
+	return k, err
+}
+
+// Key finds a key by its fingerprint.
+func (t *Tx) Key(fingerprint string) (Key, error) {
+	return scanKey(t.tx.QueryRow(keyColumns+`WHERE fingerprint = $1`, fingerprint))
+}
+
+// Keys lists a person's keys.
+func (t *Tx) Keys(p name.Person) ([]Key, error) {
+	rows, err := t.tx.Query(keyColumns+`WHERE person = $1 ORDER BY idx`, string(p))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Key
+	for rows.Next() {
+		k, err := scanKey(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, k)
+	}
+	return out, rows.Err()
+}
+
+// Recipient is an age public key and whose it is.
+type Recipient struct {
+	Age    string
+	Index  int64
+	Person name.Person
+}
+
+func (t *Tx) Recipients() ([]Recipient, error) {
+	rows, err := t.tx.Query(`SELECT age, idx, person FROM recipients ORDER BY idx`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Recipient
+	for rows.Next() {
+		var r Recipient
+		if err := rows.Scan(&r.Age, &r.Index, &r.Person); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// Pass is a reading pass.
+type Pass struct {
+	ID     string
+	Person name.Person
+	Until  time.Time
+}
+
+// PassOf finds the pass whose holder is the key (authorized_keys form).
+func (t *Tx) PassOf(holder string) (p Pass, err error) {
+	var us int64
+	err = notFound(t.tx.QueryRow(`SELECT id, person, until FROM passes WHERE holder = $1`, holder).Scan(&p.ID, &p.Person, &us))
+	p.Until = time.UnixMicro(us)
+	return p, err
+}
+
+// Jump is a joined jump and how far its facts have come.
+type Jump struct {
+	Index  int64
+	Jump   ledger.SiteJump
+	Number int64
+	Hash   statement.Hash
+}
+
+func (t *Tx) Jump(n name.Jump) (Jump, error) {
+	return scanJump(t.tx.QueryRow(`SELECT idx, jump, number, fact FROM jumps WHERE name = $1`, string(n)))
+}
+
+func scanJump(r scanner) (j Jump, err error) {
+	var jump, fact string
+	if err := notFound(r.Scan(&j.Index, &jump, &j.Number, &fact)); err != nil {
+		return j, err
+	}
+	if err := json.Unmarshal([]byte(jump), &j.Jump); err != nil {
+		return j, err
+	}
+	return j, j.Hash.UnmarshalText([]byte(fact))
+}
+
+// Jumps lists the jumps.
+func (t *Tx) Jumps() ([]Jump, error) {
+	rows, err := t.tx.Query(`SELECT idx, jump, number, fact FROM jumps ORDER BY name`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Jump
+	for rows.Next() {
+		j, err := scanJump(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, j)
+	}
+	return out, rows.Err()
+}
+
+// Request is a signed request and what came of it.
+type Request struct {
+	ID          name.RequestID
+	State       string // "open", "denied", "allowed"
+	Person      name.Person
+	Login       name.Login
+	Host        name.Host
+	Reason      string
+	ClientKey   string // fingerprint
+	Statement   string
+	Denied      *ledger.RequestDenied
+	Allowed     *ledger.GrantAllowed
+	AllowedAt   time.Time
+	Until       time.Time
+	Serial      string
+	Certificate string
+}
+
+func (t *Tx) Request(id name.RequestID) (r Request, err error) {
+	var denied, allowed string
+	var at, until int64
+	if err = notFound(t.tx.QueryRow(`SELECT id, state, person, login, host, reason, client_key, statement, denied, allowed, allowed_at, until, serial, certificate FROM requests WHERE id = $1`, string(id)).
+		Scan(&r.ID, &r.State, &r.Person, &r.Login, &r.Host, &r.Reason, &r.ClientKey, &r.Statement, &denied, &allowed, &at, &until, &r.Serial, &r.Certificate)); err != nil {
+		return r, err
+	}
+	r.AllowedAt, r.Until = time.UnixMicro(at), time.UnixMicro(until)
+	if denied != "" {
+		err = json.Unmarshal([]byte(denied), &r.Denied)
+	}
+	if allowed != "" {
+		err = errors.Join(err, json.Unmarshal([]byte(allowed), &r.Allowed))
+	}
+	return r, err
+}
+
+// HasLiveGrant says whether a grant that is alive at now names the host.
+func (t *Tx) HasLiveGrant(h name.Host, now time.Time) (bool, error) {
+	var n int
+	err := t.tx.QueryRow(`SELECT COUNT(*) FROM requests WHERE host = $1 AND until > $2 AND state = 'allowed'`, string(h), now.UnixMicro()).Scan(&n)
+	return n > 0, err
+}
+
+// Session is one session's row.
+type Session struct {
+	ID       name.SessionID
+	Request  name.RequestID
+	Index    int64
+	Hash     statement.Hash // of the session.opened entry
+	Person   name.Person
+	Login    name.Login
+	Host     name.Host
+	Jump     name.Jump
+	Peer     string
+	Reason   string
+	Opened   time.Time
+	Until    time.Time
+	State    string
+	Ended    time.Time // zero while open
+	Head     *ledger.Head
+	Envelope statement.Hash
+	Seconds  int
+	Stored   bool
+}
+
+const sessionColumns = `SELECT s.id, s.request, s.idx, s.hash, s.person, s.login, s.host, s.jump, s.peer, r.reason, s.opened, s.until, s.state, s.ended, s.head, s.envelope, s.seconds, s.stored
+	FROM sessions s JOIN requests r ON r.id = s.request `
+
+func scanSession(r scanner) (s Session, err error) {
+	var opened, until, ended int64
+	var hash, head, envelope string
+	if err := notFound(r.Scan(&s.ID, &s.Request, &s.Index, &hash, &s.Person, &s.Login, &s.Host, &s.Jump, &s.Peer, &s.Reason, &opened, &until, &s.State, &ended, &head, &envelope, &s.Seconds, &s.Stored)); err != nil {
+		return s, err
+	}
+	s.Opened, s.Until = time.UnixMicro(opened), time.UnixMicro(until)
+	if ended != 0 {
+		s.Ended = time.UnixMicro(ended)
+	}
+	if head != "" {
+		err = json.Unmarshal([]byte(head), &s.Head)
+	}
+	return s, errors.Join(err, s.Hash.UnmarshalText([]byte(hash)), s.Envelope.UnmarshalText([]byte(envelope)))
+}
+
+func (t *Tx) Session(id name.SessionID) (Session, error) {
+	return scanSession(t.tx.QueryRow(sessionColumns+`WHERE s.id = $1`, string(id)))
+}
+
+// NextSession is the number that a request's next session gets.
+func (t *Tx) NextSession(id name.RequestID) (n int, err error) {
+	err = t.tx.QueryRow(`SELECT COALESCE(MAX(n), 0) + 1 FROM sessions WHERE request = $1`, string(id)).Scan(&n)
+	return n, err
+}
+
+// Sessions lists sessions, newest first: all (at most limit), or those of one request.
+func (t *Tx) Sessions(request name.RequestID, limit int) ([]Session, error) {
+	rows, err := t.tx.Query(sessionColumns+`WHERE $1 = '' OR s.request = $1 ORDER BY s.idx DESC LIMIT $2`, string(request), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Session
+	for rows.Next() {
+		s, err := scanSession(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, rows.Err()
+}
+
+// NonceUsed says whether a jump's question was asked before.
+func (t *Tx) NonceUsed(n statement.Nonce) (bool, error) {
+	b, _ := n.MarshalText()
+	var c int
+	err := t.tx.QueryRow(`SELECT COUNT(*) FROM nonces WHERE nonce = $1`, string(b)).Scan(&c)
+	return c > 0, err
+}
+
+// PolicyIndex is the entry that adopted a policy.
+func (t *Tx) PolicyIndex(sha256 string) (idx int64, err error) {
+	err = notFound(t.tx.QueryRow(`SELECT idx FROM policies WHERE sha256 = $1`, sha256).Scan(&idx))
+	return idx, err
+}

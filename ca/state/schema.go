@@ -1,0 +1,64 @@
+package state
+
+import (
+	"database/sql"
+	"fmt"
+)
+
+// migrations bring user_version from its index to the next. Those that have shipped are never changed.
+var migrations = []string{`
+CREATE TABLE entries (idx INTEGER PRIMARY KEY, type TEXT NOT NULL, request TEXT NOT NULL, session TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
+CREATE INDEX entries_request ON entries (request, idx) WHERE request <> '';
+CREATE INDEX entries_type ON entries (type, idx);
+CREATE TABLE hashes (pos INTEGER PRIMARY KEY, hash BLOB NOT NULL) STRICT;
+` + projection}
+
+// projection holds the tables that follow from the entries.
+const projection = `
+CREATE TABLE facts_of_site (one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, site TEXT NOT NULL, policy_idx INTEGER NOT NULL, policy TEXT NOT NULL, founded INTEGER NOT NULL) STRICT;
+CREATE TABLE policies (sha256 TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
+CREATE TABLE invites (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL) STRICT;
+CREATE TABLE keys (fingerprint TEXT PRIMARY KEY, idx INTEGER NOT NULL, person TEXT NOT NULL, name TEXT NOT NULL, public_key TEXT NOT NULL, credential BLOB NOT NULL,
+  counter INTEGER NOT NULL, issued INTEGER NOT NULL, suspended INTEGER NOT NULL, UNIQUE (person, name)) STRICT;
+CREATE TABLE recipients (age TEXT PRIMARY KEY, idx INTEGER NOT NULL, person TEXT NOT NULL) STRICT;
+CREATE TABLE passes (id TEXT PRIMARY KEY, holder TEXT NOT NULL UNIQUE, person TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
+CREATE TABLE jumps (name TEXT PRIMARY KEY, idx INTEGER NOT NULL, jump TEXT NOT NULL, number INTEGER NOT NULL, fact TEXT NOT NULL) STRICT;
+CREATE TABLE requests (id TEXT PRIMARY KEY, state TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL,
+  client_key TEXT NOT NULL, statement TEXT NOT NULL, denied TEXT NOT NULL, allowed TEXT NOT NULL, allowed_at INTEGER NOT NULL, until INTEGER NOT NULL, serial TEXT NOT NULL, certificate TEXT NOT NULL) STRICT;
+CREATE INDEX requests_host ON requests (host, until);
+CREATE TABLE sessions (id TEXT PRIMARY KEY, request TEXT NOT NULL, n INTEGER NOT NULL, idx INTEGER NOT NULL, hash TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL,
+  jump TEXT NOT NULL, peer TEXT NOT NULL, opened INTEGER NOT NULL, until INTEGER NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL, head TEXT NOT NULL, envelope TEXT NOT NULL,
+  seconds INTEGER NOT NULL, stored INTEGER NOT NULL) STRICT;
+CREATE INDEX sessions_request ON sessions (request, n);
+CREATE TABLE nonces (nonce TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
+`
+
+// projected names the tables of projection, for Rebuild and its test.
+var projected = []string{"facts_of_site", "policies", "invites", "keys", "recipients", "passes", "jumps", "requests", "sessions", "nonces"}
+
+func migrate(db *sql.DB) error {
+	var v int
+	if err := db.QueryRow(`PRAGMA user_version`).Scan(&v); err != nil {
+		return err
+	}
+	if v > len(migrations) {
+		return fmt.Errorf("%w: it is %d, this program knows %d", ErrNewer, v, len(migrations))
+	}
+	for ; v < len(migrations); v++ {
+		tx, err := db.Begin()
+		if err != nil {
+			return err
+		}
+		if _, err = tx.Exec(migrations[v]); err == nil {
+			_, err = tx.Exec(fmt.Sprintf(`PRAGMA user_version = %d`, v+1))
+		}
+		if err != nil {
+			tx.Rollback()
+			return fmt.Errorf("migration %d: %w", v+1, err)
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

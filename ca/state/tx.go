@@ -1,0 +1,137 @@
+package state
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+)
+
+// Tx is one transaction: all that is in the state, and, in Do, the right to append.
+type Tx struct {
+	tx       *sql.Tx
+	s        *State
+	size     int64
+	readOnly bool
+}
+
+// ErrNotFound says that there is no such row.
+var ErrNotFound = errors.New("not found")
+
+// Size is the number of entries.
+func (t *Tx) Size() int64 { return t.size }
+
+// Append adds e to the ledger and changes the tables that follow from it. It gives e's index and exact bytes.
+func (t *Tx) Append(e *ledger.Entry) (int64, []byte, error) {
+	b, err := ledger.Encode(e)
+	if err != nil {
+		return 0, nil, err
+	}
+	hashes, err := ledger.Append(t.size, b, t)
+	if err != nil {
+		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+	}
+	idx := t.size
+	if _, err := t.tx.Exec(`INSERT INTO entries (idx, type, request, session, bytes) VALUES ($1, $2, $3, $4, $5)`,
+		idx, string(e.Type()), string(e.Subject.Request), string(e.Subject.Session), b); err != nil {
+		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+	}
+	for i, h := range hashes {
+		if _, err := t.tx.Exec(`INSERT INTO hashes (pos, hash) VALUES ($1, $2)`, ledger.HashCount(idx)+int64(i), h[:]); err != nil {
+			return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+		}
+	}
+	t.size++
+	if err := t.apply(idx, b, e); err != nil {
+		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+	}
+	return idx, b, nil
+}
+
+// ReadHashes implements tlog.HashReader.
+func (t *Tx) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, n := range indexes {
+		var b []byte
+		if err := t.tx.QueryRow(`SELECT hash FROM hashes WHERE pos = $1`, n).Scan(&b); err != nil {
+			return nil, fmt.Errorf("reading hash %d: %w", n, err)
+		}
+		if copy(out[i][:], b) != len(out[i]) {
+			return nil, fmt.Errorf("hash %d has %d bytes", n, len(b))
+		}
+	}
+	return out, nil
+}
+
+// Entry gives the exact bytes of an entry.
+func (t *Tx) Entry(idx int64) ([]byte, error) {
+	var b []byte
+	err := t.tx.QueryRow(`SELECT bytes FROM entries WHERE idx = $1`, idx).Scan(&b)
+	return b, notFound(err)
+}
+
+// Entries calls fn for each entry from from on.
+func (t *Tx) Entries(from int64, fn func(idx int64, b []byte) error) error {
+	rows, err := t.tx.Query(`SELECT idx, bytes FROM entries WHERE idx >= $1 ORDER BY idx`, from)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var idx int64
+		var b []byte
+		if err := rows.Scan(&idx, &b); err != nil {
+			return err
+		}
+		if err := fn(idx, b); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// OfRequest gives the indexes of the entries about a request, and OfType of those of a type.
+func (t *Tx) OfRequest(id string) ([]int64, error) {
+	return t.indexes(`SELECT idx FROM entries WHERE request = $1 ORDER BY idx`, id)
+}
+
+func (t *Tx) OfType(typ ledger.Type) ([]int64, error) {
+	return t.indexes(`SELECT idx FROM entries WHERE type = $1 ORDER BY idx`, string(typ))
+}
+
+func (t *Tx) indexes(query, arg string) ([]int64, error) {
+	rows, err := t.tx.Query(query, arg)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []int64
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	return out, rows.Err()
+}
+
+// Inclusion proves entry idx to the tree of size size; Consistency that from is a prefix of to.
+func (t *Tx) Inclusion(size, idx int64) ([]statement.Hash, error) {
+	return ledger.ProveInclusion(size, idx, t)
+}
+
+func (t *Tx) Consistency(from, to int64) ([]statement.Hash, error) {
+	return ledger.ProveConsistency(from, to, t)
+}
+
+func notFound(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
