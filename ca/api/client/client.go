@@ -37,6 +37,10 @@ const (
 	dialStagger = 250 * time.Millisecond
 	// callTimeout bounds a whole call that has no shorter context: longer than the CA's slowest answer.
 	callTimeout = 60 * time.Second
+	// headerTimeout bounds the wait for an answer's first byte, also of a stream, whose body has no limit of time.
+	headerTimeout = 30 * time.Second
+	// maxHeader bounds an answer's headers.
+	maxHeader = 64 << 10
 	// maxAnswer bounds a JSON answer: evidence of a long session is the largest.
 	maxAnswer = 64 << 20
 )
@@ -84,7 +88,7 @@ func New(cfg Config) (*Client, error) {
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialTLSContext: d.dial, ForceAttemptHTTP2: false, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
-			DisableCompression: true,
+			DisableCompression: true, ResponseHeaderTimeout: headerTimeout, MaxResponseHeaderBytes: maxHeader,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -148,6 +152,8 @@ func boolInt(b bool) int {
 	return 0
 }
 
+// dial begins with the address that answered last. The next one is begun when that fails, or when it has not answered after
+// dialStagger; the first that proves the pinned key is taken.
 func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -156,44 +162,62 @@ func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		addr string
 		err  error
 	}
-	addrs := d.order()
-	results := make(chan result, len(addrs))
-	for i, a := range addrs {
+	waiting := d.order()
+	results := make(chan result, len(waiting))
+	running := 0
+	begin := func() {
+		a := waiting[0]
+		waiting = waiting[1:]
+		running++
 		go func() {
-			select {
-			case <-time.After(time.Duration(i) * dialStagger):
-			case <-ctx.Done():
-				results <- result{err: ctx.Err()}
-				return
-			}
 			t, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
 			conn, err := (&tls.Dialer{Config: d.tls}).DialContext(t, "tcp", a)
 			if err != nil {
-				err = fmt.Errorf("%s: %w", a, err)
+				results <- result{nil, a, fmt.Errorf("%s: %w", a, err)}
+				return
 			}
-			results <- result{conn, a, err}
+			results <- result{conn, a, nil}
 		}()
 	}
 	var errs []error
-	for i := range addrs {
-		r := <-results
-		if r.err == nil {
-			d.mu.Lock()
-			d.good = r.addr
-			d.mu.Unlock()
-			go func() { // the slower ones, if they still come
-				for range len(addrs) - i - 1 {
-					if r := <-results; r.conn != nil {
-						r.conn.Close()
+	stagger := time.NewTimer(dialStagger)
+	defer stagger.Stop()
+	begin()
+	for running > 0 {
+		select {
+		case <-stagger.C:
+			if len(waiting) > 0 {
+				begin()
+				stagger.Reset(dialStagger)
+			}
+		case r := <-results:
+			running--
+			if r.err == nil {
+				d.remember(r.addr)
+				go func() { // the slower ones, if they still come
+					for range running {
+						if r := <-results; r.conn != nil {
+							r.conn.Close()
+						}
 					}
-				}
-			}()
-			return r.conn, nil
+				}()
+				return r.conn, nil
+			}
+			errs = append(errs, r.err)
+			if len(waiting) > 0 && ctx.Err() == nil {
+				begin()
+				stagger.Reset(dialStagger)
+			}
 		}
-		errs = append(errs, r.err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+func (d *dialer) remember(addr string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.good = addr
 }
 
 // call makes one call. in is marshalled unless it is nil or []byte; out is decoded unless it is nil or *[]byte.
@@ -226,6 +250,9 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	d.DisallowUnknownFields()
 	if err := d.Decode(out); err != nil {
 		return fmt.Errorf("%w: %s %s: %w", ErrAnswer, method, path, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("%w: %s %s: something follows the JSON", ErrAnswer, method, path)
 	}
 	return nil
 }

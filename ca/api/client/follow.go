@@ -65,39 +65,67 @@ func (c *Client) CheckCheckpoint(ctx context.Context, signed string) (ledger.Che
 	if err != nil {
 		return head, fmt.Errorf("%w: %w", ErrProof, err)
 	}
-	f.mu.Lock()
-	last := f.last
-	f.mu.Unlock()
-	if head.Pin() == last.Pin() {
-		return head, nil
+	for {
+		last := f.newest()
+		if head.Pin() == last.Pin() {
+			return head, nil
+		}
+		if err := c.oneHistory(ctx, last, head); err != nil {
+			return head, err
+		}
+		if kept, err := f.keep(last, head, signed); kept || err != nil {
+			return head, err
+		}
+		// Another call has moved on meanwhile: two heads that both continue the old one may still be a fork of each other.
 	}
+}
+
+// oneHistory demands the proof that one head continues the other.
+func (c *Client) oneHistory(ctx context.Context, last, head ledger.Checkpoint) error {
 	from, to := last, head
 	if head.Size < last.Size {
 		from, to = head, last
 	}
 	if from.Size == to.Size {
-		return head, fmt.Errorf("%w: two heads of size %d", ErrRollback, to.Size)
+		return fmt.Errorf("%w: two heads of size %d", ErrRollback, to.Size)
 	}
 	proof, err := c.consistency(ctx, from.Size, to.Size)
-	if p := new(api.Problem); errors.As(err, &p) { // it can't show it: its ledger is shorter than what it signed
-		return head, fmt.Errorf("%w: no proof from size %d to %d: %w", ErrRollback, from.Size, to.Size, err)
-	} else if err != nil {
-		return head, err
+	if p := new(api.Problem); errors.As(err, &p) && (p.Code == api.CodeNotFound || p.Code == api.CodeBadRequest) {
+		// It can't show it: its ledger is shorter than what it signed. Any other problem (too many, internal) proves nothing.
+		return fmt.Errorf("%w: no proof from size %d to %d: %w", ErrRollback, from.Size, to.Size, err)
+	}
+	if err != nil {
+		return err
 	}
 	if err := ledger.CheckConsistency(from.Pin(), to.Pin(), proof); err != nil {
-		return head, fmt.Errorf("%w: sizes %d and %d: %w", ErrRollback, from.Size, to.Size, err)
+		return fmt.Errorf("%w: sizes %d and %d: %w", ErrRollback, from.Size, to.Size, err)
 	}
+	return nil
+}
+
+func (f *follower) newest() ledger.Checkpoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if head.Size > f.last.Size {
-		f.last = head
-		if f.memory != nil {
-			if err := f.memory.Save(signed); err != nil {
-				return head, fmt.Errorf("keeping the checkpoint: %w", err)
-			}
+	return f.last
+}
+
+// keep remembers head if it is newer than last and last is still the newest; false says that it is not.
+func (f *follower) keep(last, head ledger.Checkpoint, signed string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last.Pin() != last.Pin() {
+		return false, nil
+	}
+	if head.Size <= last.Size {
+		return true, nil
+	}
+	if f.memory != nil {
+		if err := f.memory.Save(signed); err != nil {
+			return false, fmt.Errorf("keeping the checkpoint: %w", err)
 		}
 	}
-	return head, nil
+	f.last = head
+	return true, nil
 }
 
 // CheckEntry checks that e is in the ledger under the signed head and decodes it.
