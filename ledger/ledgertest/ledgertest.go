@@ -179,8 +179,9 @@ func Sign(t testing.TB, s ssh.Signer, st statement.Statement) (text, armored str
 // Person holds a software key.
 type Person struct {
 	Name        name.Person
-	Signer      ssh.Signer // gives sk-ecdsa signatures with touch and PIN
-	Silent      func(st statement.Statement) (text, armored string)
+	Signer      ssh.Signer                                          // gives sk-ecdsa signatures with touch and PIN
+	Silent      func(st statement.Statement) (text, armored string) // without touch
+	TouchOnly   func(st statement.Statement) (text, armored string) // without PIN
 	Fingerprint string
 }
 
@@ -210,6 +211,8 @@ func (l *Log) Enrol(p name.Person) *Person {
 		sig := &sshsig.Signature{PublicKey: cred.PublicKey, Namespace: st.Kind().Namespace(), Inner: *inner}
 		return text, string(sig.Armor())
 	}
+	bare := key.Signer(cred.PublicKey, Application, cred.CredentialID, false)
+	q.TouchOnly = func(st statement.Statement) (string, string) { return Sign(l.T, bare, st) }
 	invite := statement.Hash(sha256.Sum256([]byte("invite of " + p)))
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Subject: ledger.Subject{Person: p},
 		Facts: &ledger.InviteCreated{Invite: invite, For: "person", Name: string(p), Expires: ledger.At(l.Now.Add(24 * time.Hour))}})

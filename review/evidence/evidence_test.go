@@ -1,0 +1,654 @@
+package evidence
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"breakglass/ca/api"
+	"breakglass/internal/name"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/ledger/ledgertest"
+	"breakglass/transcript"
+)
+
+// world is a CA's ledger and store, with alice's grant and what she did.
+type world struct {
+	*ledgertest.Log
+	alice, bob *ledgertest.Person
+	jump       *ledgertest.Jump
+	id         *age.X25519Identity
+	grant      *ledgertest.Grant
+	streams    map[name.SessionID][]byte
+	envelopes  map[name.SessionID][]byte
+	pins       string // a checkpoint from before the grant
+}
+
+func begin(t testing.TB) *world {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Log: ledgertest.New(t), id: id, streams: map[name.SessionID][]byte{}, envelopes: map[name.SessionID][]byte{}}
+	w.alice, w.bob = w.Enrol("alice"), w.Enrol("bob")
+	w.jump = w.Join("jump-a")
+	w.Recipient(w.bob, id.Recipient().String())
+	w.pins = w.Checkpoint()
+	w.Grant(w.bob, nil) // somebody else's request stands between
+	w.Now = w.Now.Add(time.Minute)
+	return w
+}
+
+// granted is a world in which alice was let in and did sessions sessions.
+func granted(t testing.TB, sessions int) *world {
+	t.Helper()
+	w := begin(t)
+	w.grant = w.Log.Grant(w.alice, nil)
+	for range sessions {
+		w.record(t, "")
+	}
+	return w
+}
+
+// record is a session: opened, recorded, ended (or crashed), stored.
+func (w *world) record(t testing.TB, how string) *ledgertest.Session {
+	t.Helper()
+	s := w.Open(w.grant, w.jump, []string{w.id.Recipient().String()}, []name.Person{"bob"})
+	if how == "open" {
+		return s
+	}
+	pin := w.Pin()
+	k := transcript.NewKey()
+	env, err := transcript.Envelope([]age.Recipient{w.id.Recipient()}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tw, err := transcript.NewWriter(transcript.Header{Session: s.ID, Jump: "jump-a", Origin: ledgertest.Origin, Person: "alice", Login: "root", Host: "web01",
+		Door: transcript.DoorHop, T0: w.Now.UnixMicro(), Bind: transcript.Hash(ledger.EntryHash(s.Entry)),
+		Prev: transcript.Checkpoint{Size: pin.Size, Hash: transcript.Hash(pin.Root)}, Env: transcript.SHA256(env)}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := slices.Clone(tw.HeaderFrame())
+	for i := range 3 {
+		f, err := tw.Seal([]transcript.Event{{T: time.Duration(i) * time.Second, Kind: transcript.KindInput, Chan: 1, Data: []byte("ls\n")},
+			{T: time.Duration(i) * time.Second, Kind: transcript.KindOutput, Chan: 1, Data: []byte("file of " + string(s.ID) + "\r\n")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(stream, f...)
+	}
+	out := int64(3 * len("file of "+string(s.ID)+"\r\n"))
+	if how != "crashed" {
+		zero := 0
+		f, err := tw.End("closed", &zero, 3*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(stream, f...)
+	}
+	h := tw.Head()
+	head := ledger.Head{Frames: int64(h.Frames), Chain: statement.Hash(h.Chain), Bytes: int64(len(stream))}
+	w.Now = w.Now.Add(time.Minute)
+	if how == "crashed" {
+		w.Fact(w.jump, s.Subject, &ledger.SessionCrashed{Head: head, Envelope: ledger.EntryHash(env)})
+	} else {
+		w.Fact(w.jump, s.Subject, &ledger.SessionEnded{Reason: "closed", Exit: "0", Seconds: 3, BytesIn: 9, BytesOut: out, Head: head, Envelope: ledger.EntryHash(env)})
+	}
+	if how != "unstored" {
+		w.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: s.Subject, Facts: &ledger.TranscriptStored{Head: head, SHA256: sha256.Sum256(stream), Envelope: ledger.EntryHash(env)}})
+		w.streams[s.ID] = stream
+	}
+	w.envelopes[s.ID] = env
+	return s
+}
+
+// read hands out all envelopes, each after an entry.
+func (w *world) read() map[name.SessionID][]byte {
+	pass := w.Pass(w.bob)
+	for id := range w.envelopes {
+		w.Append(&ledger.Entry{Actor: ledger.PersonActor("bob"), Subject: ledger.Subject{Request: id.Request(), Session: id}, Facts: &ledger.TranscriptRead{Pass: pass, Why: "review"}})
+	}
+	return w.envelopes
+}
+
+// world is a Source, as the CA is.
+func (w *world) Evidence(_ context.Context, id name.RequestID) (*api.Evidence, error) {
+	e := &api.Evidence{Request: id, Checkpoint: w.Checkpoint()}
+	for i, raw := range w.Entries {
+		x, err := ledger.Decode(raw)
+		if err != nil {
+			return nil, err
+		}
+		switch x.Facts.(type) {
+		case *ledger.SiteCreated, *ledger.SiteChanged, *ledger.PolicyAdopted, *ledger.Founding, *ledger.JumpJoined:
+		case *ledger.KeyEnrolled, *ledger.KeySuspended:
+			if x.Subject.Person != "alice" {
+				continue
+			}
+		default:
+			if x.Subject.Request != id {
+				continue
+			}
+		}
+		e.Entries = append(e.Entries, api.ProvenEntry{Index: int64(i), Entry: string(raw), Proof: w.Prove(int64(i))})
+	}
+	return e, nil
+}
+
+func (w *world) Consistency(_ context.Context, from, to int64) (*api.ConsistencyProof, error) {
+	p, err := ledger.ProveConsistency(from, to, w.Tree)
+	return &api.ConsistencyProof{From: from, To: to, Proof: p}, err
+}
+
+func (w *world) Transcript(_ context.Context, id name.SessionID) (io.ReadCloser, error) {
+	b, ok := w.streams[id]
+	if !ok {
+		return nil, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: "no such transcript"}
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (w *world) trust() Trust { return Trust{Site: w.Site, Checkpoint: w.pins} }
+
+func (w *world) bundle(t testing.TB, envelopes map[name.SessionID][]byte) []byte {
+	t.Helper()
+	return w.write(t, envelopes, nil)
+}
+
+// write makes a bundle; change edits its parts before.
+func (w *world) write(t testing.TB, envelopes map[name.SessionID][]byte, change func(*Evidence, *[]Recording)) []byte {
+	t.Helper()
+	e, recs, err := Collect(t.Context(), w, w.grant.Statement.ID, w.VKey, w.trust().Pinned(), envelopes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(e, &recs)
+	}
+	var b bytes.Buffer
+	if err := Write(&b, e, recs); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func (w *world) verify(b []byte, ids ...age.Identity) *Verdict {
+	return Verify(bytes.NewReader(b), w.trust(), Options{Identities: ids})
+}
+
+func text(t testing.TB, v *Verdict) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := v.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestVerdicts(t *testing.T) {
+	stranger, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		make   func(t *testing.T) (*world, []byte)
+		id     func(w *world) []age.Identity
+		line   string
+		status int
+		says   []string
+	}{
+		"sealed": {func(t *testing.T) (*world, []byte) { w := granted(t, 2); return w, w.bundle(t, nil) }, nil, "VERIFIED sealed", 0,
+			[]string{"signed by alice's soft (counter ", "touch and PIN", `rule "test"`, "certificate serial", "/2: 3 records", "history goes on from the pins'"}},
+		"opened": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.read()) }, func(w *world) []age.Identity { return []age.Identity{w.id} }, "VERIFIED", 0,
+			[]string{"opened: 9 bytes in"}},
+		"opened by nobody": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.read()) }, nil, "VERIFIED sealed", 0, nil},
+		"opened by a stranger": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.read()) }, func(*world) []age.Identity { return []age.Identity{stranger} }, "VERIFIED sealed", 0,
+			[]string{"is not sealed to the identity given"}},
+		"crashed": {func(t *testing.T) (*world, []byte) {
+			w := granted(t, 0)
+			w.record(t, "crashed")
+			return w, w.bundle(t, nil)
+		}, nil, "VERIFIED-UNTIL record 3: the recorder of session", 21, nil},
+		"crashed, opened": {func(t *testing.T) (*world, []byte) {
+			w := granted(t, 0)
+			w.record(t, "crashed")
+			return w, w.bundle(t, w.read())
+		}, func(w *world) []age.Identity { return []age.Identity{w.id} }, "VERIFIED-UNTIL 2026-11-24 03:01:02Z: the recorder of session", 21, nil},
+		"still open": {func(t *testing.T) (*world, []byte) {
+			w := granted(t, 1)
+			w.record(t, "open")
+			return w, w.bundle(t, nil)
+		}, nil, "VERIFIED-UNTIL 2026-11-24 03:02:00Z: session", 21, []string{"has no end in the ledger"}},
+		"over and on its way": {func(t *testing.T) (*world, []byte) {
+			w := granted(t, 0)
+			w.record(t, "unstored")
+			return w, w.bundle(t, nil)
+		}, nil, "VERIFIED-UNTIL", 21, []string{"is not stored yet"}},
+		"unused": {func(t *testing.T) (*world, []byte) { w := granted(t, 0); return w, w.bundle(t, nil) }, nil, "VERIFIED", 0, nil},
+		"denied": {func(t *testing.T) (*world, []byte) {
+			w := begin(t)
+			w.grant = &ledgertest.Grant{}
+			st := w.Request(w.alice, ledgertest.NewKey(t).PublicKey())
+			w.grant.Statement = *st
+			text, sig := ledgertest.Sign(t, w.alice.Signer, st)
+			deny(w, text, sig)
+			return w, w.bundle(t, nil)
+		}, nil, "VERIFIED", 0, []string{"denied: country_unknown"}},
+	} {
+		w, b := c.make(t)
+		var ids []age.Identity
+		if c.id != nil {
+			ids = c.id(w)
+		}
+		v := w.verify(b, ids...)
+		out := text(t, v)
+		line, _, _ := strings.Cut(out, "\n")
+		if line != c.line && !(strings.HasPrefix(c.line, "VERIFIED-UNTIL") && strings.HasPrefix(line, c.line)) || v.Result.ExitStatus() != c.status {
+			t.Errorf("%s: %s", what, out)
+		}
+		for _, s := range c.says {
+			if !strings.Contains(out, s) {
+				t.Errorf("%s: no %q in\n%s", what, s, out)
+			}
+		}
+		var j bytes.Buffer
+		if err := v.WriteJSON(&j); err != nil {
+			t.Fatal(err)
+		}
+		var back Verdict
+		if err := json.Unmarshal(j.Bytes(), &back); err != nil || back.Result != v.Result || back.Request != w.grant.Statement.ID {
+			t.Errorf("%s: %v %s", what, err, j.Bytes())
+		}
+	}
+}
+
+func deny(w *world, text, sig string) {
+	e := &ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Request: w.grant.Statement.ID, Person: "alice", Host: "web01", Login: "root"},
+		Statement: text, SSHSIG: sig, Facts: &ledger.RequestOpened{Touch: touchOf(w, sig)}}
+	w.Append(e)
+	w.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: e.Subject, Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "country_unknown", Detail: "x"}}}})
+}
+
+// TestEveryByte changes bytes all over a bundle: each one is found.
+func TestEveryByte(t *testing.T) {
+	w := granted(t, 2)
+	b := w.bundle(t, w.read())
+	if v := w.verify(b, w.id); v.Result != Verified {
+		t.Fatal(text(t, v))
+	}
+	step := max(1, len(b)/600)
+	for at := 0; at < len(b); at += step {
+		for _, bit := range []byte{0x01, 0x20} {
+			bad := slices.Clone(b)
+			bad[at] ^= bit
+			if v := w.verify(bad, w.id); v.Result != Failed {
+				t.Fatalf("byte %d of %d changed (%q): %s", at, len(b), b[max(0, at-20):min(len(b), at+20)], text(t, v))
+			}
+		}
+	}
+	for cut := 0; cut < len(b); cut += 97 {
+		if v := w.verify(b[:cut], w.id); v.Result != Failed {
+			t.Fatalf("cut at %d of %d: %s", cut, len(b), text(t, v))
+		}
+	}
+	if v := w.verify(append(slices.Clone(b), 0)); v.Result != Failed {
+		t.Error("a byte more:", text(t, v))
+	}
+}
+
+// TestForged are bundles by somebody who knows the format.
+func TestForged(t *testing.T) {
+	type parts = func(w *world, e *Evidence, recs *[]Recording)
+	typed := func(e *Evidence, typ ledger.Type) int {
+		for i := range e.Entries {
+			if x, err := ledger.Decode([]byte(e.Entries[i].Entry)); err == nil && x.Type() == typ {
+				return i
+			}
+		}
+		t.Fatal("no entry of type", typ)
+		return 0
+	}
+	without := func(typ ledger.Type) parts {
+		return func(_ *world, e *Evidence, _ *[]Recording) {
+			i := typed(e, typ)
+			e.Entries = slices.Delete(e.Entries, i, i+1)
+		}
+	}
+	stream := func(r *Recording, b []byte) {
+		r.Size, r.Open = int64(len(b)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+	}
+	frames := func(b []byte) (fs [][]byte) {
+		for len(b) > 0 {
+			f, rest, ok := transcript.SplitFrame(b)
+			if !ok {
+				t.Fatal("torn stream")
+			}
+			fs, b = append(fs, f), rest
+		}
+		return fs
+	}
+	for what, c := range map[string]struct {
+		do    parts
+		where string
+	}{
+		"no site":        {without("site.created"), "entry"},
+		"no policy":      {without("policy.adopted"), "policy"},
+		"no enrolment":   {without("key.enrolled"), "which no earlier entry enrolled"},
+		"no request":     {without("request.opened"), "request"},
+		"no decision":    {without("grant.allowed"), "grant"},
+		"no certificate": {without("certificate.issued"), "certificate"},
+		"no session":     {without("session.opened"), "session"},
+		"no end":         {without("session.ended"), "transcript"},
+		"no storing":     {without("transcript.stored"), "stored"},
+		"no reading":     {without("transcript.read"), "without an entry"},
+		"an entry's text": {func(_ *world, e *Evidence, _ *[]Recording) {
+			i := typed(e, "grant.allowed")
+			e.Entries[i].Entry = strings.Replace(e.Entries[i].Entry, `"minutes":30`, `"minutes":60`, 1)
+		}, "proof does not hold"},
+		"an entry's place":     {func(_ *world, e *Evidence, _ *[]Recording) { e.Entries[len(e.Entries)-1].Index-- }, "proof does not hold"},
+		"entries out of order": {func(_ *world, e *Evidence, _ *[]Recording) { slices.Reverse(e.Entries[3:5]) }, "order"},
+		"another's entry":      {func(w *world, e *Evidence, _ *[]Recording) { foreignEntry(w, e) }, "is about request"},
+		"no links":             {func(_ *world, e *Evidence, _ *[]Recording) { e.Links = nil }, "no proof leads"},
+		"another link":         {func(_ *world, e *Evidence, _ *[]Recording) { e.Links[0].Root[0] ^= 1 }, "proof does not hold"},
+		"the streams swapped": {func(_ *world, _ *Evidence, r *[]Recording) {
+			rs := *r
+			rs[0].Open, rs[1].Open, rs[0].Size, rs[1].Size = rs[1].Open, rs[0].Open, rs[1].Size, rs[0].Size
+		}, "binds to another entry"},
+		"the recordings swapped":  {func(_ *world, _ *Evidence, r *[]Recording) { slices.Reverse(*r) }, "not in its place"},
+		"a recording left out":    {func(_ *world, _ *Evidence, r *[]Recording) { *r = (*r)[:1] }, "missing"},
+		"all recordings left out": {func(_ *world, _ *Evidence, r *[]Recording) { *r = nil }, "missing"},
+		"a recording twice":       {func(_ *world, _ *Evidence, r *[]Recording) { *r = append(*r, (*r)[1]) }, "not in its place"},
+		"a recording of another":  {func(_ *world, _ *Evidence, r *[]Recording) { (*r)[1].Session = "abc-def/2" }, "of no session"},
+		"another envelope":        {func(_ *world, _ *Evidence, r *[]Recording) { (*r)[0].Envelope = (*r)[1].Envelope }, "envelope"},
+		"a record removed": {func(w *world, _ *Evidence, r *[]Recording) {
+			fs := frames(w.streams[(*r)[0].Session])
+			stream(&(*r)[0], bytes.Join(slices.Delete(fs, 2, 3), nil))
+		}, "recording"},
+		"the end removed": {func(w *world, _ *Evidence, r *[]Recording) {
+			fs := frames(w.streams[(*r)[0].Session])
+			stream(&(*r)[0], bytes.Join(fs[:len(fs)-1], nil))
+		}, "recording"},
+		"two records swapped": {func(w *world, _ *Evidence, r *[]Recording) {
+			fs := frames(w.streams[(*r)[0].Session])
+			fs[1], fs[2] = fs[2], fs[1]
+			stream(&(*r)[0], bytes.Join(fs, nil))
+		}, "recording"},
+		"a record repeated at the end": {func(w *world, _ *Evidence, r *[]Recording) {
+			fs := frames(w.streams[(*r)[0].Session])
+			stream(&(*r)[0], bytes.Join(append(fs, fs[1]), nil))
+		}, "recording"},
+		"no stream at all":       {func(_ *world, _ *Evidence, r *[]Recording) { stream(&(*r)[0], nil) }, "recording"},
+		"another request's name": {func(_ *world, e *Evidence, _ *[]Recording) { e.Request = "222-222" }, "is about request"},
+		"no entries":             {func(_ *world, e *Evidence, _ *[]Recording) { e.Entries = nil }, "site.created"},
+		"a checkpoint of other size": {func(_ *world, e *Evidence, _ *[]Recording) {
+			e.Checkpoint = strings.Replace(e.Checkpoint, "\n", "\n1", 1)
+		}, "checkpoint"},
+	} {
+		w := granted(t, 2)
+		b := w.write(t, w.read(), func(e *Evidence, r *[]Recording) { c.do(w, e, r) })
+		v := w.verify(b, w.id)
+		if out := text(t, v); v.Result != Failed || !strings.HasPrefix(out, "FAILED ") || !strings.Contains(out, c.where) {
+			t.Errorf("%s: %s", what, out)
+		}
+	}
+}
+
+func foreignEntry(w *world, e *Evidence) {
+	for i, raw := range w.Entries {
+		if x, err := ledger.Decode(raw); err == nil && x.Type() == "request.opened" && x.Subject.Person == "bob" {
+			e.Entries = slices.Insert(e.Entries, len(e.Entries)-8, Entry{int64(i), string(raw), w.Prove(int64(i))})
+			slices.SortFunc(e.Entries, func(a, b Entry) int { return int(a.Index - b.Index) })
+			return
+		}
+	}
+}
+
+// TestTrust holds a true bundle against other pins.
+func TestTrust(t *testing.T) {
+	w := granted(t, 1)
+	b := w.bundle(t, nil)
+	other := granted(t, 1)
+	for what, c := range map[string]struct {
+		change func(*Trust)
+		says   string
+	}{
+		"a foreign ledger key":                   {func(p *Trust) { p.Site.LedgerKey = other.VKey }, "checkpoint refused"},
+		"another installation":                   {func(p *Trust) { *p = other.trust() }, "checkpoint refused"},
+		"another origin":                         {func(p *Trust) { p.Site.Origin = "x.test" }, "origin"},
+		"another epoch":                          {func(p *Trust) { p.Site.Epoch = 2 }, "epoch 2"},
+		"another client CA":                      {func(p *Trust) { p.Site.ClientCA = other.Site.ClientCA }, "not signed by the pinned CA"},
+		"another session CA":                     {func(p *Trust) { p.Site.SessionCA = other.Site.SessionCA }, "not signed by the pinned CA"},
+		"a checkpoint of another log":            {func(p *Trust) { p.Checkpoint = other.pins }, "pins"},
+		"a checkpoint of a fork by the same key": {func(p *Trust) { p.Checkpoint = fork(t, w) }, "another history"},
+		"nothing pinned":                         {func(p *Trust) { *p = Trust{} }, "ledger key"},
+	} {
+		p := w.trust()
+		c.change(&p)
+		v := Verify(bytes.NewReader(b), p, Options{})
+		if out := text(t, v); v.Result != Failed || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %s", what, out)
+		}
+	}
+	// Later pins know more than the bundle: said, and no fault. To a CA that was asked just now it is one.
+	w.Log.Grant(w.alice, nil)
+	p := w.trust()
+	p.Checkpoint = w.Checkpoint()
+	if v := Verify(bytes.NewReader(b), p, Options{}); v.Result != VerifiedSealed || !strings.Contains(text(t, v), "was not checked") {
+		t.Error("later pins:", text(t, v))
+	}
+	if v := Verify(bytes.NewReader(b), p, Options{Fresh: true}); v.Result != Failed {
+		t.Error("a CA that forgot:", text(t, v))
+	}
+	p.Checkpoint = ""
+	if v := Verify(bytes.NewReader(b), p, Options{}); v.Result != VerifiedSealed {
+		t.Error("pins without a checkpoint:", text(t, v))
+	}
+}
+
+// fork signs another history of the pins' size with the true key.
+func fork(t *testing.T, w *world) string {
+	pin, err := ledger.OpenCheckpoint(w.pins, w.VKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, tree := w.Entries, w.Tree
+	defer func() { w.Entries, w.Tree = entries, tree }()
+	w.Entries, w.Tree = nil, &ledger.Memory{}
+	for i := range pin.Size {
+		w.AppendRaw(append([]byte("x"), entries[i]...))
+	}
+	return w.Checkpoint()
+}
+
+// TestRewritten are worlds whose CA lied in its ledger, with the true ledger key.
+func TestRewritten(t *testing.T) {
+	for what, c := range map[string]struct {
+		make func(w *world)
+		says string
+	}{
+		"no PIN where the policy wants it": {func(w *world) { w.grantNoPIN(t) }, "neither PIN nor finger"},
+		"no touch": {func(w *world) {
+			st := w.Request(w.alice, ledgertest.NewKey(t).PublicKey())
+			text, sig := w.alice.Silent(st)
+			w.grant = w.GrantSigned(w.alice, &ledgertest.Grant{}, st, text, sig)
+		}, "not touched"},
+		"a statement for another client key": {func(w *world) {
+			w.grant = w.Log.Grant(w.alice, func(r *statement.Request) { r.ClientKey = "SHA256:other" })
+		}, "over key"},
+		"a session by another CA": {func(w *world) {
+			w.grant = w.Log.Grant(w.alice, nil)
+			w.SessionCA = ledgertest.NewKey(t)
+			w.record(t, "")
+		}, "not signed by the pinned CA"},
+		"a session hidden from the middle": {func(w *world) {
+			w.grant = w.Log.Grant(w.alice, nil)
+			w.grant.Sessions = 1
+			w.record(t, "")
+		}, "session 1 of the request is missing"},
+		"an end signed by somebody else": {func(w *world) {
+			w.grant = w.Log.Grant(w.alice, nil)
+			s := w.record(t, "open")
+			w.jump.Key = ledgertest.NewKey(t)
+			w.Fact(w.jump, s.Subject, &ledger.SessionEnded{})
+		}, "signature"},
+		"another stream stored than was sealed": {func(w *world) {
+			w.grant = w.Log.Grant(w.alice, nil)
+			s := w.record(t, "unstored")
+			w.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: s.Subject, Facts: &ledger.TranscriptStored{}})
+		}, "is not what jump jump-a sealed"},
+	} {
+		w := begin(t)
+		c.make(w)
+		v := w.verify(w.bundle(t, nil))
+		if out := text(t, v); v.Result != Failed || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %s", what, out)
+		}
+	}
+}
+
+func (w *world) grantNoPIN(t *testing.T) {
+	st := w.Request(w.alice, ledgertest.NewKey(t).PublicKey())
+	text, sig := w.alice.TouchOnly(st)
+	w.grant = w.GrantSigned(w.alice, &ledgertest.Grant{}, st, text, sig)
+}
+
+func TestVerifyFrom(t *testing.T) {
+	w := granted(t, 2)
+	id := w.grant.Statement.ID
+	check := func(what string, want Result, o Options, env map[name.SessionID][]byte) {
+		t.Helper()
+		v, err := VerifyFrom(t.Context(), w, id, w.trust(), env, o)
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		if v.Result != want {
+			t.Errorf("%s: %s", what, text(t, v))
+		}
+	}
+	check("as it is", VerifiedSealed, Options{}, nil)
+	check("read", Verified, Options{Identities: []age.Identity{w.id}}, w.read())
+	first := id.Session(1)
+	good := w.streams[first]
+	w.streams[first] = good[:len(good)-5]
+	check("a stream cut short in the store", Failed, Options{}, nil)
+	w.streams[first] = append(slices.Clone(good), good...)
+	check("a stream grown in the store", Failed, Options{}, nil)
+	w.streams[first] = bytes.Repeat([]byte{0xff}, len(good))
+	check("a stream overwritten in the store", Failed, Options{}, nil)
+	delete(w.streams, first)
+	check("a stream gone from the store", Failed, Options{}, nil)
+	w.streams[first] = good
+	if _, err := VerifyFrom(t.Context(), down{w}, id, w.trust(), nil, Options{}); !errors.Is(err, errDown) {
+		t.Errorf("a CA that is gone in the middle: %v", err)
+	}
+	w.pins = fork(t, w)
+	check("a CA whose history is not the pins'", Failed, Options{}, nil)
+}
+
+var errDown = errors.New("connection lost")
+
+// down loses its connection in the middle of each stream.
+type down struct{ *world }
+
+func (d down) Transcript(ctx context.Context, id name.SessionID) (io.ReadCloser, error) {
+	b := d.streams[id]
+	return io.NopCloser(io.MultiReader(bytes.NewReader(b[:len(b)-10]), broken{})), nil
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errDown }
+
+func TestPrintable(t *testing.T) {
+	v := &Verdict{Result: Failed, Failures: []Failure{{"entry 1", "\x1b[2J\u202eroot\nVERIFIED " + strings.Repeat("x", 2000)}}}
+	out := text(t, v)
+	if strings.ContainsAny(out[:len(out)-1], "\x1b\u202e\n") || len(out) > maxLine+10 {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestArchive(t *testing.T) {
+	w := granted(t, 0)
+	b := w.bundle(t, nil)
+	sums := map[string]bool{}
+	for _, bad := range [][]byte{nil, b[:512], make([]byte, 1024), bytes.Repeat([]byte("x"), 5000)} {
+		v := w.verify(bad)
+		if v.Result != Failed || v.Failures[0].Where != "bundle" {
+			t.Errorf("%d bytes: %s", len(bad), text(t, v))
+		}
+		sums[fmt.Sprint(v.Failures)] = true
+	}
+	if len(sums) < 2 {
+		t.Error("each fault reads alike:", sums)
+	}
+}
+
+// TestStockTar reads a bundle as any tar does.
+func TestStockTar(t *testing.T) {
+	w := granted(t, 1)
+	r := tar.NewReader(bytes.NewReader(w.bundle(t, w.read())))
+	s := w.grant.Statement.ID.Session(1)
+	for _, want := range []struct {
+		name string
+		body []byte
+	}{{"bundle.json", nil}, {s.File() + ".envelope", w.envelopes[s]}, {s.File() + ".transcript", w.streams[s]}} {
+		h, err := r.Next()
+		if err != nil || h.Name != want.name || h.Typeflag != tar.TypeReg {
+			t.Fatal(h, err)
+		}
+		b, err := io.ReadAll(r)
+		if err != nil || want.body != nil && !bytes.Equal(b, want.body) {
+			t.Errorf("%s: %d bytes, %v", h.Name, len(b), err)
+		}
+		if want.body == nil && !json.Valid(b) {
+			t.Errorf("%s is no JSON", h.Name)
+		}
+	}
+	if _, err := r.Next(); err != io.EOF {
+		t.Error(err)
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	w := granted(f, 2)
+	b := w.bundle(f, w.read())
+	f.Add(b)
+	f.Add(w.bundle(f, nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v := w.verify(data, w.id)
+		if v.Result != Failed && !bytes.Equal(data, b) && v.Result == Verified {
+			t.Fatal("another bundle of the same name verifies")
+		}
+		if err := v.WriteText(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func touchOf(w *world, armored string) ledger.Touch {
+	w.T.Helper()
+	sig, err := sshsig.Parse([]byte(armored))
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	t, err := sig.Touch()
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return ledger.Touch{Key: w.alice.Fingerprint, Flags: t.Flags, Counter: t.Counter}
+}
