@@ -191,7 +191,8 @@ func (c *Client) do(ctx context.Context, q *wire.Request) (*wire.Result, error) 
 	}
 	var we *wire.Error
 	switch {
-	case ctx.Err() != nil && !errors.As(rerr, &we):
+	case ctx.Err() != nil && (!errors.As(rerr, &we) || we.Code == wire.Cancelled):
+		// The helper knows only that we went; why is known here.
 		code := wire.Cancelled
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			code = wire.Timeout
