@@ -78,12 +78,15 @@ func (p Pins) Validate() error {
 	if _, err := ledger.OpenCheckpoint(p.Checkpoint, s.LedgerKey); err != nil {
 		return bad("%w", err)
 	}
-	for what, list := range map[string][]string{"client CA": s.ClientCA, "session CA": s.SessionCA, "host CA": s.HostCA} {
-		if len(list) == 0 {
-			return bad("no %s", what)
+	for _, ca := range []struct {
+		what string
+		keys []string
+	}{{"client CA", s.ClientCA}, {"session CA", s.SessionCA}, {"host CA", s.HostCA}} {
+		if len(ca.keys) == 0 {
+			return bad("no %s", ca.what)
 		}
-		if _, err := Keys(list); err != nil {
-			return bad("%s: %w", what, err)
+		if _, err := Keys(ca.keys); err != nil {
+			return bad("%s: %w", ca.what, err)
 		}
 	}
 	if len(s.TLS) == 0 || len(s.Addresses) == 0 {
