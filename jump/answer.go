@@ -1,0 +1,136 @@
+package jump
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/ca/api"
+	"breakglass/internal/name"
+	"breakglass/internal/sshcert"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/transcript"
+)
+
+// errAnswer is wrapped by every refusal of the CA's answer: it is not the entry that was asked for, or is not in the ledger.
+var errAnswer = errors.New("the CA's answer does not hold")
+
+// order is all that a session may do: the checked session.opened entry. Nothing else that the CA said is used.
+type order struct {
+	session    name.SessionID
+	person     name.Person
+	login      name.Login
+	host       name.Host
+	bind       statement.Hash // of the entry
+	checkpoint ledger.Checkpoint
+	opened     *ledger.SessionOpened
+	cert       *ssh.Certificate
+	addresses  []netip.AddrPort
+	hostKeys   []ssh.PublicKey
+	hostCAs    []ssh.PublicKey
+	recipients []age.Recipient
+	left       time.Duration // to the grant's end, by the CA's clock
+}
+
+// checkAnswer holds the answer against the question.
+func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk, c *claim, t trust) (*order, error) {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{errAnswer}, args...)...)
+	}
+	raw := []byte(a.Entry.Entry)
+	cp, err := ledger.OpenCheckpoint(a.Entry.Checkpoint, t.ledgerKey)
+	if err != nil {
+		return nil, bad("%w", err)
+	}
+	if cp.Origin != t.origin {
+		return nil, bad("checkpoint of %q", cp.Origin)
+	}
+	if err := ledger.CheckInclusion(raw, a.Entry.Index, a.Entry.Proof, cp); err != nil {
+		return nil, bad("%w", err)
+	}
+	e, err := ledger.Decode(raw)
+	if err != nil {
+		return nil, bad("%w", err)
+	}
+	o, ok := e.Facts.(*ledger.SessionOpened)
+	if !ok {
+		return nil, bad("entry %s", e.Type())
+	}
+	// The entry carries our own signed question: so it is the answer to it, and to nothing else.
+	if e.Statement != ask.Statement || e.SSHSIG != ask.SSHSIG {
+		return nil, bad("the entry answers another question")
+	}
+	s := e.Subject
+	if s.Request != c.grant.Request || s.Session.Request() != c.grant.Request || s.Person != c.person || s.Login != c.grant.Login || s.Host != c.grant.Host {
+		return nil, bad("the entry is about %s, %s@%s for %s", s.Session, s.Login, s.Host, s.Person)
+	}
+	if id, err := name.ParseSessionID(string(s.Session)); err != nil || id != s.Session || s.Session != a.Session {
+		return nil, bad("session %q", s.Session)
+	}
+	if o.Key != q.Key || o.SSHSession != q.SSHSession || o.Peer != q.Peer || o.Serial != c.cert.Serial {
+		return nil, bad("the entry names another connection")
+	}
+	d := &order{session: s.Session, person: s.Person, login: s.Login, host: s.Host, bind: ledger.EntryHash(raw), checkpoint: cp, opened: o}
+	if d.cert, err = sshcert.Parse([]byte(o.Certificate)); err != nil {
+		return nil, bad("%w", err)
+	}
+	if err := sshcert.Verify(d.cert, sshcert.Session, t.sessionCA, time.Time{}); err != nil {
+		return nil, bad("session certificate: %w", err)
+	}
+	key, err := parseKey(q.Key)
+	if err != nil || string(d.cert.Key.Marshal()) != string(key.Marshal()) || d.cert.ValidPrincipals[0] != sshcert.SessionPrincipal(s.Login, s.Host) {
+		return nil, bad("session certificate for %q", d.cert.ValidPrincipals[0])
+	}
+	for _, x := range o.Addresses {
+		p, err := netip.ParseAddrPort(x)
+		if err != nil {
+			return nil, bad("host address %q", x)
+		}
+		d.addresses = append(d.addresses, p)
+	}
+	for _, l := range []struct {
+		from []string
+		to   *[]ssh.PublicKey
+	}{{o.HostKeys, &d.hostKeys}, {o.HostCAs, &d.hostCAs}} {
+		for _, line := range l.from {
+			k, err := parseKey(line)
+			if err != nil {
+				return nil, bad("host key: %w", err)
+			}
+			*l.to = append(*l.to, k)
+		}
+	}
+	switch {
+	case len(d.addresses) == 0:
+		return nil, bad("no host address")
+	case len(d.hostKeys)+len(d.hostCAs) == 0:
+		return nil, bad("no host key: nothing tells the host from an impostor")
+	}
+	if d.recipients, err = transcript.ParseRecipients(o.Recipients); err != nil {
+		return nil, bad("%w", err)
+	}
+	// Both times are the CA's: our own clock has no say.
+	if d.left = o.Until.Sub(a.Now); d.left <= 0 {
+		return nil, bad("the grant has ended")
+	}
+	return d, nil
+}
+
+// question is the signed part of an ask.
+func (j *Jump) question(c *claim, asked name.Host, sshSession []byte, key ssh.PublicKey) *statement.Session {
+	door := "direct"
+	if asked != "" {
+		door = "preamble"
+	}
+	return &statement.Session{
+		Origin: j.trust.origin, Jump: j.cfg.Name, Issued: j.cfg.Now().UTC().Truncate(time.Second), Nonce: statement.NewNonce(),
+		Certificate: authorizedKey(c.cert), Login: c.grant.Login, Host: asked, Peer: c.peer.String(),
+		SSHSession: hex.EncodeToString(sshSession), Key: authorizedKey(key), Journal: j.facts.Head(), Door: door,
+	}
+}

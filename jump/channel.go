@@ -1,0 +1,361 @@
+package jump
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/transcript"
+)
+
+// Requests on a session channel that are recorded and passed on (RFC 4254 section 6, OpenSSH PROTOCOL section 2). Every other is
+// refused: what isn't understood can't be shown to an auditor.
+var (
+	fromPerson = map[string]bool{
+		"pty-req": true, "env": true, "shell": true, "exec": true, "subsystem": true, "window-change": true, "xon-xoff": true,
+		"signal": true, "break": true, "eow@openssh.com": true,
+	}
+	fromHost = map[string]bool{"exit-status": true, "exit-signal": true, "xon-xoff": true, "eow@openssh.com": true}
+	// starts lets data through to the host: sshd drops what comes before.
+	starts = map[string]bool{"shell": true, "exec": true, "subsystem": true}
+)
+
+const keepalive = "keepalive@openssh.com"
+
+// refusedText is what a person reads about something that isn't recorded yet.
+func refusedText(what string) string {
+	return fmt.Sprintf("breakglass: %s is not recorded yet, so refused", what)
+}
+
+// whatIs names channel types and requests as people know them, with what to do instead.
+func whatIs(typ string) string {
+	switch typ {
+	case "direct-tcpip":
+		return "port forwarding (-L, -D, -W)"
+	case "tcpip-forward":
+		return "remote port forwarding (-R)"
+	case "direct-streamlocal@openssh.com", "streamlocal-forward@openssh.com":
+		return "socket forwarding"
+	case "x11-req", "x11":
+		return "X11 forwarding (use -x)"
+	case "auth-agent-req@openssh.com", "auth-agent@openssh.com":
+		return "agent forwarding (use -a)"
+	case "tun@openssh.com":
+		return "tunnel forwarding"
+	}
+	return fmt.Sprintf("%q", typ[:min(len(typ), maxType)])
+}
+
+// channel is one session channel, proxied.
+type channel struct {
+	s            *session
+	id           uint32
+	client, host ssh.Channel
+	ready        atomic.Bool // both are set
+
+	gate     chan struct{} // open once something was started
+	gateOnce sync.Once
+
+	mu      sync.Mutex
+	pty     bool
+	started bool
+	notices []string
+
+	errMu sync.Mutex // one writer of extended data at a time
+}
+
+// serveChannel handles a channel that the person's client opens.
+func (s *session) serveChannel(nc ssh.NewChannel) {
+	if !s.enter() {
+		nc.Reject(ssh.ConnectionFailed, "breakglass: the session is over")
+		return
+	}
+	defer s.leave()
+	defer s.guard("channel")
+	id := s.number()
+	event := func(o transcript.Opening) transcript.Event {
+		o.From, o.Type = transcript.FromPerson, clipType(nc.ChannelType())
+		return transcript.Event{Kind: transcript.KindOpen, Chan: id, Data: o.Encode()}
+	}
+	deny := func(reason ssh.RejectionReason, text string) {
+		// Recorded before it is answered, like everything.
+		s.rec.now(event(transcript.Opening{Step: transcript.Asked, Extra: clip(nc.ExtraData())}),
+			event(transcript.Opening{Step: transcript.Denied, Reason: uint32(reason), Message: text}))
+		nc.Reject(reason, text)
+	}
+	if nc.ChannelType() != "session" {
+		deny(ssh.Prohibited, refusedText(whatIs(nc.ChannelType())))
+		return
+	}
+	if len(nc.ExtraData()) > 0 {
+		deny(ssh.ConnectionFailed, "breakglass: malformed channel open")
+		return
+	}
+	c := &channel{s: s, id: id, gate: make(chan struct{})}
+	if !s.add(c) {
+		deny(ssh.ResourceShortage, fmt.Sprintf("breakglass: no more than %d channels in one session", maxChannels))
+		return
+	}
+	defer s.remove(c)
+	if err := s.rec.now(event(transcript.Opening{Step: transcript.Asked})); err != nil {
+		nc.Reject(ssh.ConnectionFailed, "breakglass: the session can't be recorded")
+		return
+	}
+	host, hostReqs, err := s.up.client.OpenChannel("session", nil)
+	if err != nil {
+		o := transcript.Opening{Step: transcript.Refused, Reason: uint32(ssh.ConnectionFailed), Message: err.Error()}
+		var refused *ssh.OpenChannelError
+		if errors.As(err, &refused) {
+			o.Reason, o.Message = uint32(refused.Reason), refused.Message
+		}
+		o.Message = string(clip(o.Message))
+		s.rec.now(event(o))
+		nc.Reject(ssh.RejectionReason(o.Reason), o.Message)
+		return
+	}
+	if err := s.rec.now(event(transcript.Opening{Step: transcript.Done})); err != nil {
+		host.Close()
+		nc.Reject(ssh.ConnectionFailed, "breakglass: the session can't be recorded")
+		go ssh.DiscardRequests(hostReqs)
+		return
+	}
+	client, clientReqs, err := nc.Accept()
+	if err != nil {
+		host.Close()
+		go ssh.DiscardRequests(hostReqs)
+		return
+	}
+	c.client, c.host = client, host
+	c.ready.Store(true)
+	c.proxy(clientReqs, hostReqs)
+}
+
+// proxy ends when both sides have closed the channel.
+func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
+	var all, stdin, output sync.WaitGroup
+	run := func(wg *sync.WaitGroup, what string, f func()) {
+		all.Add(1)
+		if wg != nil {
+			wg.Add(1)
+		}
+		go func() {
+			defer all.Done()
+			if wg != nil {
+				defer wg.Done()
+			}
+			defer c.s.guard(what)
+			f()
+		}()
+	}
+	run(&output, "stdout", func() {
+		(&pump{s: c.s, kind: transcript.KindOutput, id: c.id, from: c.host, to: func(b []byte) error { _, err := c.client.Write(b); return err }}).run()
+	})
+	run(&output, "stderr", func() {
+		(&pump{s: c.s, kind: transcript.KindStderr, id: c.id, from: c.host.Stderr(), to: c.writeStderr}).run()
+	})
+	run(&stdin, "stdin", func() {
+		// X queues data and requests apart; sshd takes data only once something runs.
+		<-c.gate
+		(&pump{s: c.s, kind: transcript.KindInput, id: c.id, from: c.client, to: func(b []byte) error { _, err := c.host.Write(b); return err }}).run()
+		if c.side(transcript.KindEOF, transcript.FromPerson) == nil {
+			c.host.CloseWrite()
+		}
+	})
+	run(nil, "requests of the person", func() {
+		for req := range clientReqs {
+			c.request(req, transcript.FromPerson)
+		}
+		// The client closed the channel. What it sent before that still goes to the host, unless the host never reads it.
+		c.open()
+		c.side(transcript.KindClose, transcript.FromPerson)
+		late := time.AfterFunc(lingerTimeout, func() { c.host.Close() })
+		stdin.Wait()
+		late.Stop()
+		c.host.Close()
+	})
+	run(nil, "requests of the host", func() {
+		ended := make(chan struct{})
+		run(nil, "end of output", func() {
+			// EOF toward the client stops stdout and stderr alike (X:channel.go sentEOF), so both must be drained first.
+			output.Wait()
+			if c.side(transcript.KindEOF, transcript.FromHost) == nil {
+				c.client.CloseWrite()
+			}
+			close(ended)
+		})
+		for req := range hostReqs {
+			c.request(req, transcript.FromHost)
+		}
+		<-ended
+		c.side(transcript.KindClose, transcript.FromHost)
+		c.client.Close()
+		c.open()
+	})
+	all.Wait()
+}
+
+func (c *channel) side(k transcript.Kind, from transcript.Side) error {
+	return c.s.rec.now(transcript.Event{Kind: k, Chan: c.id, Data: []byte{byte(from)}})
+}
+
+func (c *channel) open() { c.gateOnce.Do(func() { close(c.gate) }) }
+
+func (c *channel) writeStderr(b []byte) error {
+	c.errMu.Lock()
+	defer c.errMu.Unlock()
+	_, err := c.client.Stderr().Write(b)
+	return err
+}
+
+// request passes one request on and its answer back. One at a time in each direction: so answers come in the order of the asking.
+func (c *channel) request(req *ssh.Request, from transcript.Side) {
+	event := func(r transcript.Request) transcript.Event {
+		r.From, r.Type, r.Want = from, clipType(req.Type), req.WantReply
+		return transcript.Event{Kind: transcript.KindRequest, Chan: c.id, Data: r.Encode()}
+	}
+	allowed, to := fromPerson[req.Type], c.host
+	if from == transcript.FromHost {
+		allowed, to = fromHost[req.Type], c.client
+		if req.Type == keepalive { // nothing to pass: any answer says that we live
+			req.Reply(false, nil)
+			return
+		}
+	}
+	if len(req.Payload) > maxPayload {
+		allowed = false
+	}
+	if !allowed {
+		text := refusedText(whatIs(req.Type))
+		c.s.rec.now(event(transcript.Request{Step: transcript.Asked, Payload: clip(req.Payload)}),
+			event(transcript.Request{Step: transcript.Denied, Message: text}))
+		req.Reply(false, nil)
+		if from == transcript.FromPerson {
+			c.notice(text)
+		}
+		return
+	}
+	c.s.active()
+	if err := c.s.rec.now(event(transcript.Request{Step: transcript.Asked, Payload: req.Payload})); err != nil {
+		req.Reply(false, nil)
+		return
+	}
+	if from == transcript.FromHost {
+		c.s.exited(req)
+	}
+	ok, err := to.SendRequest(req.Type, req.WantReply, req.Payload)
+	ok = ok && err == nil
+	if req.WantReply {
+		step := transcript.Refused
+		if ok {
+			step = transcript.Done
+		}
+		if c.s.rec.now(event(transcript.Request{Step: step})) != nil {
+			ok = false
+		}
+		req.Reply(ok, nil)
+	}
+	if from == transcript.FromPerson {
+		c.follow(req.Type, ok || !req.WantReply && err == nil)
+	}
+}
+
+// follow notes what a request of the person changed.
+func (c *channel) follow(typ string, ok bool) {
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	switch {
+	case typ == "pty-req":
+		c.pty = true
+	case starts[typ] && !c.started:
+		c.started = true
+		if c.pty {
+			c.notices = append(c.s.greeting(), c.notices...)
+		}
+	}
+	tell := c.started && c.pty
+	notices := c.notices
+	if tell {
+		c.notices = nil
+	}
+	c.mu.Unlock()
+	if tell {
+		for _, n := range notices {
+			c.say(n)
+		}
+	}
+	if starts[typ] {
+		c.open()
+	}
+}
+
+// notice tells the person something, on a terminal only: elsewhere stderr belongs to programs.
+func (c *channel) notice(text string) {
+	c.mu.Lock()
+	tell := c.started && c.pty
+	if !tell && len(c.notices) < 8 {
+		c.notices = append(c.notices, text)
+	}
+	c.mu.Unlock()
+	if tell {
+		c.say(text)
+	}
+}
+
+// say writes a line of the jump's own to the person, as extended data so that redirected output stays what the host sent. It is a marker
+// in the recording first.
+func (c *channel) say(text string) {
+	if c.s.rec.now(transcript.Event{Kind: transcript.KindMark, Chan: c.id, Data: []byte(text)}) == nil {
+		c.writeStderr([]byte(text + "\r\n"))
+	}
+}
+
+// terminal says whether the channel has one and something runs on it.
+func (c *channel) terminal() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pty && c.started
+}
+
+// maxType bounds a recorded type; real ones have under 40 bytes.
+const maxType = 256
+
+// clipType keeps a stranger's type within reason.
+func clipType(s string) string { return s[:min(len(s), maxType)] }
+
+// maxPayload bounds a recorded payload; a packet is at most 256 KiB (RFC 4253 section 6.1 asks for 32 KiB).
+const maxPayload = 256 << 10
+
+// clip keeps a stranger's text within a record.
+func clip[T string | []byte](s T) T { return s[:min(len(s), maxPayload)] }
+
+// exited notes how the last command ended.
+func (s *session) exited(req *ssh.Request) {
+	switch req.Type {
+	case "exit-status":
+		if len(req.Payload) == 4 {
+			code := int(binary.BigEndian.Uint32(req.Payload))
+			s.mu.Lock()
+			s.exit, s.exitCode = fmt.Sprint(code), &code
+			s.mu.Unlock()
+		}
+	case "exit-signal":
+		var m struct {
+			Signal  string
+			Core    bool
+			Message string
+			Lang    string
+		}
+		if ssh.Unmarshal(req.Payload, &m) == nil {
+			s.mu.Lock()
+			s.exit, s.exitCode = "signal "+m.Signal[:min(len(m.Signal), 32)], nil
+			s.mu.Unlock()
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package jump
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	front "github.com/gliderlabs/ssh"
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/internal/name"
+	"breakglass/internal/sshcert"
+)
+
+// doorConn is a person's connection, from accept on.
+type doorConn struct {
+	*quickConn
+	j     *Jump
+	peer  netip.Addr
+	head  []byte    // read while looking for a preamble
+	host  name.Host // what the preamble named; "" without one
+	meta  ssh.ServerPreAuthConn
+	timer *time.Timer
+
+	counted atomic.Bool // among the strangers
+	proven  atomic.Bool
+	early   *upstream
+	tried   bool // to open a session
+	once    sync.Once
+}
+
+type doorKey struct{}
+type sessionKey struct{}
+
+func (d *doorConn) Read(b []byte) (int, error) {
+	if len(d.head) > 0 {
+		n := copy(b, d.head)
+		d.head = d.head[n:]
+		return n, nil
+	}
+	return d.quickConn.Read(b)
+}
+
+func (d *doorConn) Close() error {
+	d.once.Do(func() {
+		d.timer.Stop()
+		if !d.proven.Load() {
+			d.j.caps.leave(d.peer)
+		}
+	})
+	return d.quickConn.Close()
+}
+
+func (d *doorConn) refuse(r *refusal) {
+	d.counted.Store(true)
+	d.j.strangers.count(r.reason, d.peer)
+	d.j.log.Info("refused", "reason", r.reason, "peer", d.peer, "error", r.err)
+}
+
+// caps bounds who proved nothing yet.
+type caps struct {
+	mu    sync.Mutex
+	all   int
+	byNet map[string]int
+}
+
+func (c *caps) enter(a netip.Addr) bool {
+	n := network(a)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= maxUnproven || c.byNet[n] >= maxUnprovenPerNetwork {
+		return false
+	}
+	c.all++
+	c.byNet[n]++
+	return true
+}
+
+func (c *caps) leave(a netip.Addr) {
+	n := network(a)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.byNet[n]--; c.byNet[n] <= 0 {
+		delete(c.byNet, n)
+	}
+}
+
+// server is the front. Handler, SubsystemHandlers and PtyCallback stay unset: gliderlabs' session rewrites line ends and drops
+// requests. HostSigners must not be empty, or a random RSA key would be offered beside ours.
+func (j *Jump) server() *front.Server {
+	return &front.Server{
+		Version:                  "breakglass",
+		HostSigners:              []front.Signer{j.cfg.HostKey},
+		ConnCallback:             j.connected,
+		ServerConfigCallback:     j.serverConfig,
+		PublicKeyHandler:         j.offered,
+		ConnectionFailedCallback: j.failedHandshake,
+		ChannelHandlers:          map[string]front.ChannelHandler{"default": j.channel},
+		RequestHandlers:          map[string]front.RequestHandler{"default": j.globalRequest},
+	}
+}
+
+// connected reads the preamble, before anything else and in the connection's own goroutine.
+func (j *Jump) connected(ctx front.Context, nc net.Conn) net.Conn {
+	d := &doorConn{quickConn: newQuickConn(nc), j: j, peer: peerAddr(nc.RemoteAddr())}
+	if !j.caps.enter(d.peer) {
+		j.strangers.count(refusedBusy, d.peer)
+		return nil
+	}
+	// gliderlabs clears deadlines with each read (its conn.go), so a timer closes.
+	d.timer = time.AfterFunc(handshakeTimeout, func() {
+		if !d.proven.Load() {
+			d.refuse(&refusal{refusedSlow, nil})
+		}
+		d.Close()
+	})
+	if err := d.readPreamble(); err != nil {
+		reason := refusedPreamble
+		if errors.Is(err, errProxied) {
+			reason = refusedProxied
+		} else if !errors.Is(err, errPreamble) {
+			reason = refusedHandshake
+		}
+		if !d.counted.Load() {
+			d.refuse(&refusal{reason, err})
+		}
+		d.Close()
+		return nil
+	}
+	ctx.SetValue(doorKey{}, d)
+	return d
+}
+
+func (d *doorConn) readPreamble() error {
+	d.SetReadDeadline(time.Now().Add(preambleTimeout))
+	defer d.SetReadDeadline(time.Time{})
+	b := make([]byte, preambleHeader, preambleHeader+maxPreamble)
+	n, err := io.ReadAtLeast(d.quickConn, b[:len(preambleStart)], len(preambleStart))
+	if !bytes.HasPrefix(preambleStart, b[:n]) || n == 0 {
+		var timeout net.Error
+		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
+			return err
+		}
+		d.head = b[:n]
+		return nil // no preamble: an identification string, or a client that waits for ours
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(d.quickConn, b[n:preambleHeader]); err != nil {
+		return fmt.Errorf("%w: %w", errPreamble, err)
+	}
+	size, err := preambleLength(b[:preambleHeader])
+	if err != nil {
+		return err
+	}
+	body := b[preambleHeader : preambleHeader+size]
+	if _, err := io.ReadFull(d.quickConn, body); err != nil {
+		return fmt.Errorf("%w: %w", errPreamble, err)
+	}
+	d.host, err = parsePreamble(body)
+	return err
+}
+
+func door(ctx context.Context) *doorConn {
+	d, _ := ctx.Value(doorKey{}).(*doorConn)
+	return d
+}
+
+// serverConfig makes the connection's own configuration: the host certificate for the asked name among known names, and what happens
+// once a key is proven.
+func (j *Jump) serverConfig(ctx front.Context) *ssh.ServerConfig {
+	d := door(ctx)
+	cfg := &ssh.ServerConfig{
+		Config:                  cryptoConfig(),
+		MaxAuthTries:            maxAuthTries,
+		PublicKeyAuthAlgorithms: []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256},
+		// The one place from which the user name is true at each attempt: gliderlabs' context keeps the first (its context.go).
+		PreAuthConnCallback: func(c ssh.ServerPreAuthConn) { d.meta = c },
+	}
+	asked := d.host
+	if asked == "" {
+		asked = name.Host(j.cfg.Name)
+	}
+	s := j.hostCerts.signer(ctx, asked)
+	if s == nil && d.host != "" {
+		s = j.hostCerts.signer(ctx, name.Host(j.cfg.Name))
+	}
+	if s != nil {
+		cfg.AddHostKey(s)
+	}
+	cfg.VerifiedPublicKeyCallback = func(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (perms *ssh.Permissions, err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				j.log.Error("panic while opening", "panic", v, "stack", string(debug.Stack()))
+				perms, err = nil, errors.New("the jump has a fault")
+			}
+		}()
+		return j.proven(ctx, d, meta, key)
+	}
+	return cfg
+}
+
+// offered answers the query for a key. It is set always: without it gliderlabs lets everybody in. It reads nothing from its context
+// but the connection, and what it finds is forgotten: only a proven key decides (CVE-2024-45337).
+func (j *Jump) offered(ctx front.Context, key front.PublicKey) (ok bool) {
+	d := door(ctx)
+	defer func() {
+		if v := recover(); v != nil {
+			j.log.Error("panic at a key query", "panic", v, "stack", string(debug.Stack()))
+			ok = false
+		}
+	}()
+	if d == nil || d.meta == nil {
+		return false
+	}
+	c, r := judge(key, d.meta.User(), d.host, d.RemoteAddr(), j.trust.clientCA, j.cfg.Now())
+	if r == nil && d.tried {
+		r = &refusal{refusedRepeated, nil}
+	}
+	if r != nil {
+		d.refuse(r)
+		return false
+	}
+	j.beginEarly(ctx, d, c)
+	return true
+}
+
+// proven runs when the signature was verified: from here on it is a person.
+func (j *Jump) proven(ctx front.Context, d *doorConn, meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	// Judged again, on what was proven and on nothing that the query left behind.
+	c, r := judge(key, meta.User(), d.host, d.RemoteAddr(), j.trust.clientCA, j.cfg.Now())
+	if r == nil && d.tried {
+		r = &refusal{refusedRepeated, nil}
+	}
+	if r != nil {
+		d.refuse(r)
+		return nil, r
+	}
+	d.tried = true
+	if !d.proven.Swap(true) {
+		j.caps.leave(d.peer)
+	}
+	d.timer.Reset(openTimeout + 5*time.Second)
+	s, err := j.openSession(ctx, d, c, meta.SessionID())
+	if err != nil {
+		return nil, err
+	}
+	d.timer.Stop()
+	// The session ends with the connection, whether or not a channel is ever opened (ssh -N).
+	context.AfterFunc(ctx, func() { s.close(endClosed) })
+	return &ssh.Permissions{
+		// X enforces this option only from here.
+		CriticalOptions: map[string]string{sshcert.OptionSourceAddress: c.cert.CriticalOptions[sshcert.OptionSourceAddress]},
+		ExtraData:       map[any]any{sessionKey{}: s},
+	}, nil
+}
+
+func (j *Jump) failedHandshake(nc net.Conn, err error) {
+	c, ok := nc.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return
+	}
+	// A refusal at the query was counted with its own reason.
+	var auth *ssh.ServerAuthError
+	if errors.As(err, &auth) && len(auth.Errors) > 0 {
+		return
+	}
+	j.strangers.count(refusedHandshake, peerAddr(c))
+	j.log.Debug("handshake failed", "peer", c, "error", err)
+}
+
+func sessionOf(c *ssh.ServerConn) *session {
+	if c == nil || c.Permissions == nil {
+		return nil
+	}
+	s, _ := c.Permissions.ExtraData[sessionKey{}].(*session)
+	return s
+}
+
+// channel and globalRequest find the session in the permissions of the proven connection.
+func (j *Jump) channel(_ *front.Server, c *ssh.ServerConn, nc ssh.NewChannel, _ front.Context) {
+	if s := sessionOf(c); s != nil {
+		s.serveChannel(nc)
+		return
+	}
+	nc.Reject(ssh.Prohibited, "breakglass: no session")
+}
+
+func (j *Jump) globalRequest(ctx front.Context, _ *front.Server, req *ssh.Request) (bool, []byte) {
+	c, _ := ctx.Value(front.ContextKeyConn).(*ssh.ServerConn)
+	if s := sessionOf(c); s != nil {
+		return s.globalRequest(req)
+	}
+	return false, nil
+}

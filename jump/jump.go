@@ -1,0 +1,315 @@
+package jump
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	front "github.com/gliderlabs/ssh"
+
+	"breakglass/internal/name"
+	"breakglass/jump/facts"
+	"breakglass/jump/journal"
+	"breakglass/jump/ship"
+	"breakglass/ledger"
+)
+
+// Jump serves until its context ends.
+type Jump struct {
+	cfg       Config
+	log       *slog.Logger
+	trust     trust
+	source    netip.Addr
+	facts     *facts.Book
+	hostCerts *hostCerts
+	strangers *strangers
+	caps      caps
+	front     *front.Server
+	shipper   *ship.Shipper
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	conns    map[net.Conn]struct{}
+	hostAlgs map[name.Host][]string
+	stopping bool
+	failure  error
+	failed   chan struct{}
+}
+
+// New checks the configuration and reads what the journal holds.
+func New(cfg Config) (*Jump, error) {
+	if cfg.Now == nil {
+		cfg.Now = wallNow
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	t, err := parseTrust(cfg.Site)
+	if err != nil {
+		return nil, fmt.Errorf("opening jump: %w", err)
+	}
+	j := &Jump{cfg: cfg, log: cfg.Logger, trust: t, source: firstSource(cfg.Sources), caps: caps{byNet: map[string]int{}},
+		sessions: map[*session]struct{}{}, conns: map[net.Conn]struct{}{}, hostAlgs: map[name.Host][]string{}, failed: make(chan struct{})}
+	j.facts, err = facts.Open(facts.Config{Jump: cfg.Name, Origin: t.origin, Signer: cfg.Key, Journal: cfg.Journal, Sender: cfg.CA, Now: cfg.Now, Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("opening jump: %w", err)
+	}
+	j.hostCerts = newHostCerts(cfg.CA, cfg.HostKey, t.hostCA, cfg.Now, cfg.Logger)
+	j.strangers = newStrangers(cfg.Name, cfg.Now())
+	j.front = j.server()
+	return j, nil
+}
+
+// ErrJournal is what Serve ends with when the journal failed: sessions were cut, and a new start on a new segment is due.
+var ErrJournal = errors.New("the journal failed")
+
+// shutdownTimeout bounds the end: telling people, sealing, and a first try to send it off. What isn't sent goes at the next start.
+const shutdownTimeout = 8 * time.Second
+
+// Serve accepts people until ctx ends, then cuts, seals and tells.
+func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	j.shipper = ship.New(work, ship.Config{Journal: j.cfg.Journal, Store: j.cfg.CA, Facts: j.facts, Logger: j.log})
+	j.recover()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { j.hostCerts.run(work) })
+	forgot := make(chan error, 1)
+	wg.Go(func() {
+		if err := j.facts.Run(work); errors.Is(err, facts.ErrForgot) {
+			forgot <- err
+		}
+	})
+	wg.Go(func() { j.sumStrangers(work) })
+	accepted := make(chan error, 1)
+	wg.Go(func() { accepted <- j.accept(l) })
+
+	var err error
+	reason, text := endStopped, "breakglass: session cut: this jump is going down. Nothing shown is missing.\r\nbreakglass: hint: your grant goes on: connect again"
+	select {
+	case <-ctx.Done():
+	case err = <-accepted:
+		accepted <- nil
+	case err = <-forgot:
+		err = fmt.Errorf("this jump's book is not the CA's: %w", err)
+	case <-j.failed:
+		reason, text = endFailed, "breakglass: session cut: the jump could not store what you would have seen next. Nothing shown is missing."
+		err = fmt.Errorf("%w: %w", ErrJournal, j.journalErr())
+	}
+	j.stop(l, reason, text)
+	return err
+}
+
+// accept never waits for a connection: each has its own goroutine from the start, with a guard that gliderlabs' own loop lacks.
+func (j *Jump) accept(l net.Listener) error {
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			// No descriptors left, most likely: sessions end, and it goes on.
+			j.log.Warn("not accepting", "error", err)
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		j.mu.Lock()
+		if j.stopping {
+			j.mu.Unlock()
+			nc.Close()
+			continue
+		}
+		j.conns[nc] = struct{}{}
+		j.mu.Unlock()
+		go func() {
+			defer func() {
+				j.mu.Lock()
+				delete(j.conns, nc)
+				j.mu.Unlock()
+				nc.Close()
+				if v := recover(); v != nil {
+					j.log.Error("panic in a connection", "panic", v, "stack", string(debug.Stack()))
+				}
+			}()
+			j.front.HandleConn(nc)
+		}()
+	}
+}
+
+// stop cuts what runs, seals and tells it, and gives the shipper a moment.
+func (j *Jump) stop(l net.Listener, reason, text string) {
+	l.Close()
+	deadline := time.After(shutdownTimeout)
+	j.mu.Lock()
+	j.stopping = true
+	var running []*session
+	for s := range j.sessions {
+		running = append(running, s)
+	}
+	j.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range running {
+		wg.Go(func() {
+			s.cut(reason, text)
+			s.close(reason)
+		})
+	}
+	all := make(chan struct{})
+	go func() {
+		wg.Wait()
+		if j.journalErr() == nil {
+			j.tellStrangers()
+			for j.shipper.Left() > 0 {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		close(all)
+	}()
+	select {
+	case <-all:
+	case <-deadline:
+	}
+	j.mu.Lock()
+	for c := range j.conns {
+		c.Close()
+	}
+	j.mu.Unlock()
+}
+
+func (j *Jump) sumStrangers(ctx context.Context) {
+	t := time.NewTicker(strangersEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			j.tellStrangers()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (j *Jump) tellStrangers() {
+	sum := j.strangers.take(j.cfg.Now())
+	if sum == nil {
+		return
+	}
+	if _, err := j.facts.Append(sum, "", nil); err != nil {
+		j.log.Error("strangers not summed", "error", err)
+	}
+}
+
+// keepSession counts a session in, unless the jump is stopping or full.
+func (j *Jump) keepSession(s *session) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.stopping || len(j.sessions) >= maxSessions {
+		return false
+	}
+	j.sessions[s] = struct{}{}
+	j.hostAlgs[s.order.host] = hostKeyAlgorithms(s.order)
+	return true
+}
+
+func (j *Jump) forgetSession(s *session) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.sessions, s)
+}
+
+func (j *Jump) journalFailed(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failure == nil {
+		j.failure = err
+		close(j.failed)
+	}
+}
+
+func (j *Jump) journalErr() error {
+	if err := j.cfg.Journal.Err(); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failure
+}
+
+// told makes the end of a session a fact, marks the stream with it and has it shipped.
+func (j *Jump) told(sid journal.SID, id name.SessionID, f ledger.Facts) error {
+	_, err := j.facts.Append(f, id, func(n int64) error {
+		return j.cfg.Journal.Append(journal.Entry{Stream: sid, Kind: ship.KindTold, Data: ship.Mark(n), Last: true})
+	})
+	if err != nil {
+		return err
+	}
+	j.shipper.Ship(sid)
+	return nil
+}
+
+// tellCrashed tells of a recording that has no END, or whose end wasn't told, as it stands in the journal.
+func (j *Jump) tellCrashed(sid journal.SID) error {
+	st, err := ship.Inspect(j.cfg.Journal, sid)
+	if errors.Is(err, ship.ErrNoStream) {
+		if st == nil || st.Header.Session == "" {
+			return j.cfg.Journal.Forget(sid) // nothing was open yet; or its beginning is stored already
+		}
+		// The recorder died between header and envelope: the CA still hears that the session is over.
+		if _, err := j.facts.Append(&ledger.SessionCrashed{Head: st.Head}, st.Header.Session, nil); err != nil {
+			return err
+		}
+		return j.cfg.Journal.Forget(sid)
+	}
+	if err != nil {
+		return err
+	}
+	if st.Told == 0 {
+		st.Told = j.facts.Reported(st.Header.Session)
+		if st.Told != 0 { // told, but the mark was lost
+			if err := j.cfg.Journal.Append(journal.Entry{Stream: sid, Kind: ship.KindTold, Data: ship.Mark(st.Told), Last: true}); err != nil {
+				return err
+			}
+		}
+	}
+	if st.Told != 0 {
+		j.shipper.Ship(sid)
+		return nil
+	}
+	// A stream whose END is there but not told is complete all the same; what only its recorder knew (exit, bytes) is lost with it.
+	j.log.Warn("recording found without a told end", "session", st.Header.Session, "frames", st.Head.Frames, "ended", st.Ended)
+	return j.told(sid, st.Header.Session, &ledger.SessionCrashed{Head: st.Head, Envelope: sha256.Sum256(st.Envelope)})
+}
+
+// recover takes up what a former run left in the journal.
+func (j *Jump) recover() {
+	for _, d := range j.cfg.Recovered.Damage {
+		j.log.Error("journal damaged", "segment", d.Segment, "offset", d.Offset, "what", d.What)
+	}
+	for _, st := range j.cfg.Recovered.Streams {
+		if st.SID == facts.Stream {
+			continue
+		}
+		if err := j.tellCrashed(st.SID); err != nil {
+			j.log.Error("recording not recovered", "stream", st.SID, "error", err)
+		}
+	}
+}
+
+// Running is how many sessions run.
+func (j *Jump) Running() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.sessions)
+}

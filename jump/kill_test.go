@@ -1,0 +1,3 @@
+package jump
+
+func childJump(dir, address, sshd string) error { return nil }

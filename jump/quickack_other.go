@@ -1,0 +1,7 @@
+//go:build !linux
+
+package jump
+
+import "syscall"
+
+func quickAck(syscall.RawConn) {}

@@ -1,0 +1,349 @@
+package jump
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"breakglass/jump/journal"
+	"breakglass/jump/ship"
+	"breakglass/ledger"
+	"breakglass/transcript"
+)
+
+// Why a session ended, as its END frame and the ledger's entry say.
+const (
+	endClosed      = "closed"           // the person left
+	endHost        = "host_closed"      // the host left
+	endGrant       = "grant_ended"      //
+	endIdle        = "idle"             //
+	endFull        = "journal_full"     //
+	endFailed      = "journal_failed"   //
+	endStopped     = "jump_stopped"     //
+	endPanic       = "panic"            //
+	endWrongHost   = "wrong_host_key"   // never had a channel
+	endUnreachable = "host_unreachable" // never had a channel
+)
+
+// session is one recorded connection under a grant, from the CA's entry to the last fact about it.
+type session struct {
+	j     *Jump
+	order *order
+	rec   *recorder
+	until time.Time
+
+	activeAt atomic.Int64 // nanoseconds since rec.began
+
+	mu       sync.Mutex
+	up       *upstream // nil until logged in; then it stays
+	hangUp   func()    // closes the person's connection; nil until the session is theirs
+	over     bool      // nothing new may begin
+	reason   string
+	exit     string
+	exitCode *int
+	last     uint32
+	channels map[*channel]struct{}
+	timers   []*time.Timer
+
+	wg   sync.WaitGroup // everything that passes or records
+	once sync.Once
+	done chan struct{} // closed when all is told
+}
+
+// enter and leave bracket all that may pass something: the recording ends after the last.
+func (s *session) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.wg.Add(1)
+	return true
+}
+
+func (s *session) leave() { s.wg.Done() }
+
+// spawn runs f as part of the session.
+func (s *session) spawn(what string, f func()) {
+	if !s.enter() {
+		return
+	}
+	go func() {
+		defer s.leave()
+		defer s.guard(what)
+		f()
+	}()
+}
+
+// guard keeps a panic from ending every session on the jump: it is recorded and cuts this one.
+func (s *session) guard(what string) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	s.j.log.Error("panic in a session", "session", s.order.session, "where", what, "panic", v, "stack", string(debug.Stack()))
+	go s.cut(endPanic, "breakglass: session cut: the jump has a fault. Nothing shown is missing.")
+}
+
+func (s *session) number() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last++
+	return s.last
+}
+
+// add counts a channel in before it is opened; begin says that it can be written to.
+func (s *session) add(c *channel) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.channels) >= maxChannels {
+		return false
+	}
+	s.channels[c] = struct{}{}
+	return true
+}
+
+func (s *session) remove(c *channel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.channels, c)
+}
+
+// open lists the channels, of those that have a terminal if tty.
+func (s *session) open(tty bool) []*channel {
+	s.mu.Lock()
+	var cs []*channel
+	for c := range s.channels {
+		cs = append(cs, c)
+	}
+	s.mu.Unlock()
+	out := cs[:0]
+	for _, c := range cs {
+		if c.ready.Load() && (!tty || c.terminal()) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (s *session) active() { s.activeAt.Store(int64(s.rec.at())) }
+
+// notice tells the person something on each terminal.
+func (s *session) notice(text string) {
+	for _, c := range s.open(true) {
+		go func() {
+			defer s.guard("notice")
+			c.say(text)
+		}()
+	}
+}
+
+// greeting is what stands at the start on a terminal.
+func (s *session) greeting() []string {
+	return []string{
+		fmt.Sprintf("breakglass: %s on %s as %s is recorded, all of it, as %s.", s.order.person, s.order.host, s.order.login, s.order.session),
+		fmt.Sprintf("breakglass: it runs under grant %s, until %s.", s.order.session.Request(), clockTime(s.until)),
+	}
+}
+
+func clockTime(t time.Time) string { return t.UTC().Format("15:04 UTC") }
+
+// start lets the session run: warnings, its end, the idle limit. All count on the monotonic clock from the CA's "seconds left".
+func (s *session) start() {
+	at := func(d time.Duration, f func()) {
+		if d > 0 {
+			s.timers = append(s.timers, time.AfterFunc(d, f))
+		}
+	}
+	s.active()
+	s.mu.Lock()
+	for _, w := range []struct {
+		before time.Duration
+		text   string
+	}{{5 * time.Minute, "5 minutes"}, {time.Minute, "1 minute"}} {
+		at(s.order.left-w.before, func() {
+			s.notice(fmt.Sprintf("breakglass: your grant ends in %s (%s).", w.text, clockTime(s.until)))
+		})
+	}
+	s.timers = append(s.timers, time.AfterFunc(s.order.left, func() {
+		s.cut(endGrant, "breakglass: your grant has ended, and this session with it. Nothing shown is missing.\r\nbreakglass: hint: ask again: breakglass ssh "+s.target())
+	}))
+	s.mu.Unlock()
+	if idle := time.Duration(s.order.opened.IdleSeconds) * time.Second; idle > 0 {
+		s.watchIdle(idle)
+	}
+	s.serveHost()
+	go func() {
+		defer s.guard("waiting for the host")
+		s.up.client.Wait()
+		// What the host sent before it left still drains to the person.
+		drained := make(chan struct{})
+		go func() { s.idleChannels(); close(drained) }()
+		select {
+		case <-drained:
+		case <-time.After(goodbyeTimeout):
+		}
+		s.close(endHost)
+	}()
+}
+
+// idleChannels returns when no channel is open, or the session is over.
+func (s *session) idleChannels() {
+	for {
+		s.mu.Lock()
+		n, over := len(s.channels), s.over
+		s.mu.Unlock()
+		if n == 0 || over {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (s *session) watchIdle(idle time.Duration) {
+	var t *time.Timer
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t = time.AfterFunc(idle, func() {
+		left := idle - (s.rec.at() - time.Duration(s.activeAt.Load()))
+		if left > 0 {
+			s.mu.Lock()
+			if !s.over {
+				t.Reset(left)
+			}
+			s.mu.Unlock()
+			return
+		}
+		s.cut(endIdle, fmt.Sprintf("breakglass: session cut: nothing was typed or shown for %v.\r\nbreakglass: hint: breakglass ssh %s", idle, s.target()))
+	})
+	s.timers = append(s.timers, t)
+}
+
+func (s *session) target() string { return string(s.order.login) + "@" + string(s.order.host) }
+
+// failed is the recorder's word that something could not be recorded.
+func (s *session) failed(err error) {
+	reason, what := endFailed, "disk failed"
+	if errors.Is(err, journal.ErrFull) {
+		reason, what = endFull, "disk full"
+	}
+	if errors.Is(err, journal.ErrFailed) {
+		s.j.journalFailed(err)
+	}
+	s.mu.Lock()
+	over := s.over
+	s.mu.Unlock()
+	if over {
+		return // the writer closes at the end; not news
+	}
+	go s.cut(reason, fmt.Sprintf("breakglass: session cut: the jump could not store what you would have seen next (%s on %s, %s). Nothing shown is missing.\r\n"+
+		"breakglass: hint: over another jump, if there is one: breakglass ssh --jump NAME %s", what, s.j.cfg.Name, s.j.cfg.Now().UTC().Format("15:04:05"), s.target()))
+}
+
+// cut ends the session with a word to the person, for reasons that aren't theirs.
+func (s *session) cut(reason, text string) {
+	s.mu.Lock()
+	if s.over || s.reason != "" {
+		s.mu.Unlock()
+		return
+	}
+	s.reason = reason
+	s.mu.Unlock()
+	// As far as it can be recorded and read; neither is waited for.
+	s.rec.goodbye(reason, text)
+	var told sync.WaitGroup
+	for _, c := range s.open(false) {
+		told.Go(func() {
+			defer func() { recover() }()
+			c.writeStderr([]byte("\r\n" + text + "\r\n"))
+		})
+	}
+	all := make(chan struct{})
+	go func() { told.Wait(); close(all) }()
+	select {
+	case <-all:
+		// Closed as a channel, the text arrives; a closed connection could overtake it.
+		for _, c := range s.open(false) {
+			c.client.Close()
+		}
+	case <-time.After(goodbyeTimeout):
+	}
+	s.close(reason)
+}
+
+// close ends the session and tells of it. It returns when all is told.
+func (s *session) close(reason string) {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.over = true
+		if s.reason == "" {
+			s.reason = reason
+		}
+		for _, t := range s.timers {
+			t.Stop()
+		}
+		up, hangUp := s.up, s.hangUp
+		s.mu.Unlock()
+		if hangUp != nil {
+			hangUp()
+		}
+		if up != nil {
+			up.client.Close()
+		}
+		go func() {
+			defer close(s.done)
+			defer s.j.forgetSession(s)
+			s.wg.Wait()
+			s.tell()
+		}()
+	})
+	<-s.done
+}
+
+// tell seals the recording, signs the fact of its end, and has it shipped.
+func (s *session) tell() {
+	s.mu.Lock()
+	reason, exit, code := s.reason, s.exit, s.exitCode
+	s.mu.Unlock()
+	log := s.j.log.With("session", s.order.session)
+	head, err := s.rec.end(reason, code)
+	if err != nil {
+		// No END, but perhaps the journal lives: then what is in it is the recording.
+		log.Error("recording without an end", "error", err)
+		if err := s.j.tellCrashed(s.rec.sid); err != nil {
+			log.Error("end of a session not told; it will be at the next start", "error", err)
+		}
+		return
+	}
+	err = s.j.told(s.rec.sid, s.order.session, &ledger.SessionEnded{
+		Reason: reason, Exit: exit, Seconds: int(s.rec.at() / time.Second), BytesIn: s.rec.in.Load(), BytesOut: s.rec.out.Load(),
+		Head: head, Envelope: [32]byte(s.rec.env),
+	})
+	if err != nil {
+		log.Error("end of a session not told; it will be at the next start", "error", err)
+		return
+	}
+	log.Info("session ended", "reason", reason, "exit", exit, "person", s.order.person, "host", s.order.host, "login", s.order.login,
+		"seconds", int(s.rec.at()/time.Second), "bytes_in", s.rec.in.Load(), "bytes_out", s.rec.out.Load())
+}
+
+// goodbye records why a session is cut, if there is still a way to.
+func (r *recorder) goodbye(code, text string) {
+	e := act(0, code, text)
+	e.T = r.at()
+	done := make(receipt, 1)
+	err := r.w.SealTo([]transcript.Event{e}, func(f []byte) error {
+		r.bytes.Add(int64(len(f)))
+		return r.journal.AppendAsync(journal.Entry{Stream: r.sid, Kind: ship.KindFrame, Data: f, Last: true}, func(err error) { done <- err })
+	})
+	if err != nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(goodbyeTimeout):
+	}
+}
