@@ -1,0 +1,265 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/agent/background"
+	"breakglass/agent/keys"
+	"breakglass/ca/api"
+	"breakglass/internal/name"
+	"breakglass/internal/statement"
+)
+
+const (
+	// askAgain is how often a statement that ended unsigned (a slow PIN, a slow line) is replaced by a new one.
+	askAgain = 3
+	// sendTime is kept back from a statement's validity for the signature's way to the CA.
+	sendTime = 3 * time.Second
+)
+
+// Config of an Agent.
+type Config struct {
+	CA     CA
+	Signer keys.Signer
+	// Keys holds client keys and pass keys.
+	Keys *background.Client
+	// Seen says what is known of the CA; it is asked at each statement.
+	Seen func() Seen
+	// Show is called with each statement before a key is asked; nil is nobody.
+	Show func(statement string)
+	// Warn tells the person something that decides nothing; nil is nobody.
+	Warn func(text string)
+	// Now is this machine's clock; nil is time.Now. It serves to warn of a wrong one.
+	Now func() time.Time
+}
+
+// Agent asks on behalf of one person.
+type Agent struct{ cfg Config }
+
+// New makes an Agent.
+func New(cfg Config) *Agent {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Agent{cfg}
+}
+
+// signed is a challenge that was checked and signed.
+type signed struct {
+	id     string
+	armor  string
+	issued time.Time
+}
+
+// sign asks for a statement, checks it, and has a key sign it. A statement that ends meanwhile is replaced.
+func (a *Agent) sign(ctx context.Context, get func() (*api.Challenge, error), check func(*api.Challenge) (issued, expires time.Time, err error)) (signed, error) {
+	for range askAgain {
+		ch, err := get()
+		if err != nil {
+			return signed{}, err
+		}
+		// Its validity is counted from here on our monotonic clock: the wall clock of this machine may be wrong.
+		got := time.Now()
+		issued, expires, err := check(ch)
+		if err != nil {
+			return signed{}, err
+		}
+		a.clock(issued)
+		if a.cfg.Show != nil {
+			a.cfg.Show(ch.Statement)
+		}
+		sctx, cancel := context.WithDeadline(ctx, got.Add(expires.Sub(issued)-sendTime))
+		sig, err := a.cfg.Signer.Sign(sctx, []byte(ch.Statement), ch.Namespace, ch.Keys)
+		late := sctx.Err() != nil
+		cancel()
+		if err == nil {
+			return signed{ch.ID, string(sig.Armor()), issued}, nil
+		}
+		if ctx.Err() != nil || !late {
+			return signed{}, err
+		}
+	}
+	return signed{}, ErrTooSlow
+}
+
+// clock warns of a clock that is off: it explains what ssh and logs will show, and decides nothing.
+func (a *Agent) clock(issued time.Time) {
+	if off := a.cfg.Now().Sub(issued).Round(time.Second); a.cfg.Warn != nil && (off > ClockSkew || off < -ClockSkew) {
+		a.cfg.Warn(fmt.Sprintf("this machine's clock is %v off the CA's; the CA's counts", off))
+	}
+}
+
+// Granted is a request that was allowed, ready for ssh.
+type Granted struct {
+	*api.Granted
+	Socket string        // the ssh-agent that holds its certificate
+	Left   time.Duration // by the CA's clock
+}
+
+// Request asks for login@host and, once allowed, has the background process hold key and certificate.
+func (a *Agent) Request(ctx context.Context, w Want) (*Granted, error) {
+	key, err := a.cfg.Keys.NewKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.request(ctx, w, key)
+	if err != nil {
+		// With a context of its own: the person's Ctrl-C ends ctx, and the key should go all the same.
+		_ = a.cfg.Keys.Drop(context.WithoutCancel(ctx), key)
+	}
+	return g, err
+}
+
+func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Granted, error) {
+	var st *statement.Request
+	var seen Seen
+	s, err := a.sign(ctx, func() (*api.Challenge, error) {
+		return a.cfg.CA.Ask(ctx, api.Ask{
+			Person: string(w.Person), Login: string(w.Login), Host: string(w.Host), Minutes: w.Minutes, Reason: w.Reason, Ticket: w.Ticket,
+			Failure: w.Failure, Severity: w.Severity, Forwards: w.Forwards, Drill: w.Drill, ClientKey: authorized(key),
+		})
+	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
+		seen = a.cfg.Seen()
+		if st, err = CheckRequest(ch, w, key, seen); err != nil {
+			return issued, expires, err
+		}
+		return st.Issued, st.Expires, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckGranted(g, st, key, seen.Site); err != nil {
+		return nil, err
+	}
+	left := g.Until.Sub(s.issued)
+	socket, err := a.cfg.Keys.Install(ctx, key, g, left)
+	if err != nil {
+		return nil, err
+	}
+	return &Granted{g, socket, left}, nil
+}
+
+// Pass has a key of the background process read for 15 minutes, and returns a signer of calls with it. One that is alive is used again.
+func (a *Agent) Pass(ctx context.Context, person name.Person) (ssh.Signer, error) {
+	_, live, err := a.cfg.Keys.Grants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const enough = time.Minute
+	if live != nil && live.Person == person && time.Duration(live.Left)*time.Second > enough {
+		k, _, _, _, err := ssh.ParseAuthorizedKey([]byte(live.PublicKey))
+		if err != nil {
+			return nil, fmt.Errorf("background process: %w", err)
+		}
+		return a.cfg.Keys.Signer(k), nil
+	}
+	key, err := a.cfg.Keys.NewKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.pass(ctx, person, key); err != nil {
+		_ = a.cfg.Keys.Drop(context.WithoutCancel(ctx), key)
+		return nil, err
+	}
+	return a.cfg.Keys.Signer(key), nil
+}
+
+func (a *Agent) pass(ctx context.Context, person name.Person, key ssh.PublicKey) error {
+	s, err := a.sign(ctx, func() (*api.Challenge, error) {
+		return a.cfg.CA.Pass(ctx, api.PassAsk{Person: string(person), Holder: authorized(key)})
+	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
+		st, err := CheckPass(ch, person, authorized(key), a.cfg.Seen())
+		if err != nil {
+			return issued, expires, err
+		}
+		return st.Issued, st.Expires, nil
+	})
+	if err != nil {
+		return err
+	}
+	p, err := a.cfg.CA.SignPass(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	if err != nil {
+		return err
+	}
+	return a.cfg.Keys.InstallPass(ctx, key, person, p.Until, p.Until.Sub(s.issued))
+}
+
+// Recipient has the person's key name an age public key as theirs.
+func (a *Agent) Recipient(ctx context.Context, q api.RecipientAsk) (*api.RecipientState, error) {
+	s, err := a.sign(ctx, func() (*api.Challenge, error) {
+		return a.cfg.CA.Recipient(ctx, q)
+	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
+		st, err := CheckRecipient(ch, q, a.cfg.Seen())
+		if err != nil {
+			return issued, expires, err
+		}
+		return st.Issued, st.Expires, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.cfg.CA.SignRecipient(ctx, s.id, api.Signed{SSHSIG: s.armor})
+}
+
+// Credential is a new credential, before the CA counts it.
+type Credential = api.EnrolKey
+
+// Enroller makes a credential on a hardware key.
+type Enroller interface {
+	Enrol(ctx context.Context, person name.Person, challenge []byte) (Credential, error)
+}
+
+// Enrolment is a key that counts, as this machine remembers it.
+type Enrolment struct {
+	api.Enrolled
+	PublicKey    string
+	CredentialID []byte
+}
+
+// ErrOtherPerson says that the invite's person is not the token's.
+var ErrOtherPerson = errors.New("the CA names another person than the token")
+
+// Enrol spends an invite: the key makes a credential (one touch) and signs the enrolment with it (another).
+func (a *Agent) Enrol(ctx context.Context, person name.Person, key name.Key, secret string, e Enroller) (*Enrolment, error) {
+	ch, err := a.cfg.CA.Enrol(ctx, api.EnrolAsk{Invite: secret, Key: string(key)})
+	if err != nil {
+		return nil, err
+	}
+	if ch.Person != person {
+		return nil, fmt.Errorf("%w: %s, not %s", ErrOtherPerson, ch.Person, person)
+	}
+	cred, err := e.Enrol(ctx, person, ch.Challenge)
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.sign(ctx, func() (*api.Challenge, error) {
+		return a.cfg.CA.EnrolKey(ctx, ch.ID, cred)
+	}, func(c *api.Challenge) (issued, expires time.Time, err error) {
+		st, err := CheckEnrolment(c, person, key, cred, secret, a.cfg.Seen())
+		if err != nil {
+			return issued, expires, err
+		}
+		return st.Issued, st.Expires, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	done, err := a.cfg.CA.SignEnrolment(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	if err != nil {
+		return nil, err
+	}
+	return &Enrolment{*done, cred.PublicKey, cred.CredentialID}, nil
+}
+
+// authorized writes a key as authorized_keys has it, without a comment.
+func authorized(k ssh.PublicKey) string { return string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(k))) }

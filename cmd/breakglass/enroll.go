@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"breakglass/agent"
+	"breakglass/agent/home"
+	"breakglass/ca/api"
+	"breakglass/ca/api/client"
+	"breakglass/internal/name"
+)
+
+func newEnrollCmd(a *app) *cobra.Command {
+	var keyName string
+	c := &cobra.Command{
+		Use:   "enroll TOKEN",
+		Short: "Make your hardware key known to the CA (two touches)",
+		Long: `Enroll spends a one-time token. The token pins the CA: its addresses, its keys and the head of its ledger.
+The key makes a new credential (first touch) and signs its own enrolment (second touch).`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.enroll(cmd, args[0], keyName) },
+	}
+	c.Flags().StringVar(&keyName, "key-name", "key-1", "what you call this key")
+	c.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
+	return c
+}
+
+func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
+	ctx := cmd.Context()
+	token, err := api.ParseToken(text)
+	if err != nil {
+		return withStatus(exitUsage, err, "copy the whole token, it is one line that begins with bg1.")
+	}
+	if token.For != api.ForPerson {
+		return withStatus(exitUsage, fmt.Errorf("this is a %s", token.Redacted()), "on the jump: breakglass-jump join TOKEN")
+	}
+	person, err := name.ParsePerson(token.Name)
+	if err != nil {
+		return err
+	}
+	key, err := name.ParseKey(keyName)
+	if err != nil {
+		return usage(err)
+	}
+	who, err := a.beforeEnrolling(token, person, key)
+	if err != nil {
+		return err
+	}
+	// In memory first: what is pinned is written only once the CA has taken the key.
+	c, err := a.clientOf(token.Pins, nil)
+	if err != nil {
+		return err
+	}
+	ag, fido, err := a.agent(c)
+	if err != nil {
+		return err
+	}
+	defer fido.Forget()
+	e := &agent.HardwareEnroller{FIDO2: fido, Key: key}
+	for _, k := range who.Keys {
+		e.Exclude = append(e.Exclude, k.CredentialID)
+	}
+	a.term.Say("Enrolling %q for %s at %s (%s). Two touches: one makes the credential, one signs for it.", key, person, token.Pins.Site.Name, token.Pins.Site.Profile)
+	done, err := ag.Enrol(ctx, person, key, token.Secret, e)
+	if err != nil {
+		return err
+	}
+	if err := a.home.SavePins(token.Pins); err != nil {
+		return err
+	}
+	who = who.WithKey(home.Key{Name: key, PublicKey: done.PublicKey, CredentialID: done.CredentialID})
+	who.Person = person
+	if err := a.home.SavePerson(who); err != nil {
+		return err
+	}
+	if follower, err := a.clientOf(token.Pins, home.Memory{Home: a.home}); err == nil {
+		if err := a.follow(ctx, follower); err != nil { // the token is a day old at most; the next command follows
+			a.term.Say("breakglass: warning: %v", err)
+		}
+	}
+	if a.json {
+		return a.printJSON(done.Enrolled)
+	}
+	a.term.Say("%s is enrolled for %s (%s).", key, person, done.Fingerprint)
+	a.term.Say("Next: breakglass ssh LOGIN@HOST")
+	if len(who.Keys) == 1 {
+		a.term.Say("Enroll a second key too: one may be lost when it counts.")
+	}
+	return nil
+}
+
+// beforeEnrolling refuses a token that doesn't fit what this machine knows: pins are never exchanged by a token.
+func (a *app) beforeEnrolling(token api.Token, person name.Person, key name.Key) (home.Person, error) {
+	who := home.Person{Person: person}
+	old, err := a.home.Pins()
+	if err != nil {
+		return who, nil // nothing pinned yet; a broken file is replaced
+	}
+	if old.Site.Origin != token.Pins.Site.Origin || old.Site.LedgerKey != token.Pins.Site.LedgerKey {
+		return who, withStatus(exitUsage, fmt.Errorf("this machine is enrolled at %s, the token is of %s", old.Site.Origin, token.Pins.Site.Origin),
+			"give the other installation a directory of its own: "+home.Env+"=DIR breakglass enroll TOKEN")
+	}
+	if who, err = a.home.LoadPerson(); err != nil {
+		return home.Person{Person: person}, nil
+	}
+	if who.Person != person {
+		return who, withStatus(exitUsage, fmt.Errorf("this machine is %s's, the token is for %s", who.Person, person),
+			home.Env+"=DIR breakglass enroll TOKEN")
+	}
+	for _, k := range who.Keys {
+		if k.Name == key {
+			return who, withStatus(exitUsage, fmt.Errorf("you have a key named %q already", key), "breakglass enroll --key-name OTHER TOKEN")
+		}
+	}
+	if time.Now().After(token.Expires) {
+		a.term.Say("breakglass: warning: by this machine's clock the token ended %s", token.Expires.Local().Format(time.DateTime))
+	}
+	return who, nil
+}
+
+var _ agent.CA = (*client.Client)(nil)

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// Groups of the help, as a person looks for them.
+const (
+	groupIn     = "in"
+	groupLook   = "look"
+	groupReview = "review"
+	groupKeys   = "keys"
+	groupWrong  = "wrong"
+)
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "breakglass",
+		Short: "Emergency shell access: a touch opens one host for minutes, and everything is recorded.",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print what is listed or shown as JSON")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.AddGroup(
+		&cobra.Group{ID: groupIn, Title: "Get in:"},
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+		&cobra.Group{ID: groupReview, Title: "Review:"},
+		&cobra.Group{ID: groupKeys, Title: "My keys:"},
+		&cobra.Group{ID: groupWrong, Title: "When something is wrong:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupIn, newSSHCmd(a), newRequestCmd(a), newGrantsCmd(a), newEndCmd(a), newConfigCmd(a), newEnsureCmd(a))
+	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newReviewerCmd(a), newPinsCmd(a))
+	add(groupWrong, newStatusCmd(a), newRunbookCmd(a), newExitHelpCmd())
+	root.AddCommand(newAgentCmd(a), newConnectCmd())
+	for _, c := range root.Commands() {
+		refuseUnknown(c)
+	}
+	return root
+}
+
+// usageError is a wrong command line.
+type usageError struct{ err error }
+
+func (u *usageError) Error() string { return u.err.Error() }
+func (u *usageError) Unwrap() error { return u.err }
+
+func usage(err error) error { return &usageError{err} }
+
+func usagef(format string, a ...any) error { return usage(fmt.Errorf(format, a...)) }
+
+// refuseUnknown turns cobra's complaints about arguments into usage errors.
+func refuseUnknown(c *cobra.Command) {
+	if args := c.Args; args != nil {
+		c.Args = func(cmd *cobra.Command, a []string) error {
+			if err := args(cmd, a); err != nil {
+				return usage(errors.New(err.Error()))
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+}

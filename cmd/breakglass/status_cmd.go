@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// check is one line of status.
+type check struct {
+	State string `json:"state"` // ok, warn, FAIL
+	What  string `json:"what"`
+	Found string `json:"found"`
+	Next  string `json:"next,omitempty"`
+}
+
+// statusTime bounds each question.
+const statusTime = 5 * time.Second
+
+func newStatusCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Say whether the CA, the jumps and my keys can be reached now", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks, err := a.checks(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for _, c := range checks {
+				if c.State == "FAIL" {
+					a.status = exitFailed
+				}
+			}
+			if a.json {
+				return a.printJSON(checks)
+			}
+			w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+			for _, c := range checks {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.State, c.What, clean(c.Found), c.Next)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func (a *app) checks(ctx context.Context) ([]check, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	var out []check
+	add := func(state, what, found, next string) { out = append(out, check{state, what, found, next}) }
+	cctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	begin := time.Now()
+	if err := a.follow(cctx, c); err != nil {
+		add("FAIL", "ca", err.Error(), "")
+	} else {
+		add("ok", "ca", fmt.Sprintf("answers in %v, ledger of %d entries goes on from what was seen", time.Since(begin).Round(time.Millisecond), a.seen().Checkpoint.Size), "")
+	}
+	site := a.seen().Site
+	up := 0
+	for _, j := range site.Jumps {
+		for _, addr := range j.Addresses {
+			begin := time.Now()
+			conn, err := (&net.Dialer{Timeout: statusTime}).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				add("warn", "jump", fmt.Sprintf("%s: %v", j.Name, err), "")
+				continue
+			}
+			conn.Close()
+			up++
+			add("ok", "jump", fmt.Sprintf("%s at %s, %v", j.Name, addr, time.Since(begin).Round(100*time.Microsecond)), "")
+		}
+	}
+	if up == 0 {
+		add("FAIL", "jump", "no jump can be reached", "")
+	}
+	a.keyChecks(ctx, add)
+	gs, pass, err := a.keysClient().Grants(ctx)
+	switch {
+	case err != nil:
+		add("warn", "grants", err.Error(), "")
+	default:
+		text := fmt.Sprintf("%d alive", len(gs))
+		if pass != nil {
+			text += fmt.Sprintf(", a pass for %d s more", pass.Left)
+		}
+		add("ok", "grants", text, "breakglass grants")
+	}
+	return out, nil
+}
+
+func (a *app) keyChecks(ctx context.Context, add func(state, what, found, next string)) {
+	states, probe, err := a.keyStates(ctx)
+	switch {
+	case err != nil:
+		add("FAIL", "keys", err.Error(), "")
+		return
+	case probe != nil:
+		add("warn", "keys", probe.Error(), "")
+		return
+	}
+	here := 0
+	for _, s := range states {
+		if s.Here == "yes" {
+			here++
+		}
+	}
+	switch {
+	case here == 0:
+		add("FAIL", "keys", fmt.Sprintf("none of your %d is plugged in", len(states)), "plug one in")
+	case len(states) < 2:
+		add("warn", "keys", "you have one key alone; it may be lost when it counts", "breakglass enroll --key-name OTHER TOKEN")
+	default:
+		add("ok", "keys", fmt.Sprintf("%d of your %d are plugged in", here, len(states)), "")
+	}
+}
