@@ -62,6 +62,9 @@ type State struct {
 	once  sync.Once
 	stop  chan struct{}
 
+	size int64 // of the committed tree; the writer's own
+
+	// head and note change together: whoever reads the head reads a root that fits its size.
 	mu   sync.RWMutex
 	head ledger.Checkpoint
 	note string
@@ -128,6 +131,7 @@ func (s *State) loadHead() error {
 	if err := tx.QueryRow(`SELECT COUNT(*) FROM entries`).Scan(&t.size); err != nil {
 		return err
 	}
+	s.size = t.size
 	return s.setHead(t)
 }
 
@@ -219,8 +223,7 @@ func (s *State) inTransaction(jobs []*job) error {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	defer tx.Rollback()
-	head, _ := s.Head()
-	t := &Tx{tx: tx, s: s, size: head.Size}
+	t := &Tx{tx: tx, s: s, size: s.size}
 	for _, j := range jobs {
 		before := t.size
 		if _, err := tx.Exec(`SAVEPOINT job`); err != nil {
@@ -236,15 +239,13 @@ func (s *State) inTransaction(jobs []*job) error {
 			return fmt.Errorf("writing the ledger: %w", err)
 		}
 	}
-	if t.size == head.Size {
+	if t.size == s.size {
 		return nil // nothing was appended; every change of a table comes from an entry
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
-	s.mu.Lock()
-	s.head.Size = t.size // also if the note can't be made: the next transaction must not append over these entries
-	s.mu.Unlock()
+	s.size = t.size // also if the note can't be made: the next transaction must not append over these entries
 	return s.sign()
 }
 
@@ -254,8 +255,7 @@ func (s *State) sign() error {
 		return err
 	}
 	defer tx.Rollback()
-	head, _ := s.Head()
-	return s.setHead(&Tx{tx: tx, s: s, size: head.Size})
+	return s.setHead(&Tx{tx: tx, s: s, size: s.size})
 }
 
 // safely keeps one job's panic from ending the writer with everybody's.
