@@ -19,8 +19,8 @@ const (
 // ErrFormat is wrapped by every error for a file that is no bundle of format v1.
 var ErrFormat = errors.New("not a bundle of format v1")
 
-// errLength: a member's source gave more or fewer bytes than it had promised.
-var errLength = errors.New("not as long as the ledger says")
+// ErrLength says that a stream had more or fewer bytes than the ledger says: what was written until then is no bundle.
+var ErrLength = errors.New("not as long as the ledger says")
 
 // header is the one spelling of a member's header (FORMAT.md).
 func header(name string, size int64) (h [block]byte) {
@@ -54,12 +54,12 @@ func (w *writer) member(name string, size int64, r io.Reader) error {
 	}
 	n, err := io.CopyN(w.w, r, size)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return fmt.Errorf("writing %s: %w: %d bytes of %d", name, errLength, n, size)
+		return fmt.Errorf("writing %s: %w: %d bytes of %d", name, ErrLength, n, size)
 	}
 	if err == nil {
 		var more [1]byte
 		if k, _ := io.ReadFull(r, more[:]); k != 0 {
-			err = fmt.Errorf("%w: more than %d bytes", errLength, size)
+			err = fmt.Errorf("%w: more than %d bytes", ErrLength, size)
 		}
 	}
 	if err == nil {

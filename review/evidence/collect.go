@@ -22,13 +22,26 @@ type Source interface {
 	Transcript(ctx context.Context, id name.SessionID) (io.ReadCloser, error)
 }
 
-// Collect gathers what proves a request. ledgerKey is the pinned one; pinned the histories that the maker knows. Envelopes are by session, only those that the maker was handed before.
-func Collect(ctx context.Context, src Source, id name.RequestID, ledgerKey string, pinned []statement.Checkpoint, envelopes map[name.SessionID][]byte) (*Evidence, []Recording, error) {
+// Wanted says what to collect.
+type Wanted struct {
+	Request name.RequestID
+	Only    name.SessionID // "" is every session of the request
+	// LedgerKey is the pinned one.
+	LedgerKey string
+	// Pinned are histories that the maker knows: with a link from them, whoever pinned the same sees that history goes on.
+	Pinned []statement.Checkpoint
+	// Envelopes that the maker was handed before, by session.
+	Envelopes map[name.SessionID][]byte
+}
+
+// Collect gathers what proves a request.
+func Collect(ctx context.Context, src Source, want Wanted) (*Evidence, []Recording, error) {
+	id := want.Request
 	got, err := src.Evidence(ctx, id)
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetching evidence of %s: %w", id, err)
 	}
-	head, err := ledger.OpenCheckpoint(got.Checkpoint, ledgerKey)
+	head, err := ledger.OpenCheckpoint(got.Checkpoint, want.LedgerKey)
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetching evidence of %s: %w", id, err)
 	}
@@ -39,7 +52,7 @@ func Collect(ctx context.Context, src Source, id name.RequestID, ledgerKey strin
 			roots[c.Size] = c.Root
 		}
 	}
-	for _, c := range pinned {
+	for _, c := range want.Pinned {
 		see(c)
 	}
 	var recordings []Recording
@@ -54,7 +67,10 @@ func Collect(ctx context.Context, src Source, id name.RequestID, ledgerKey strin
 		}
 		if f, ok := entry.Facts.(*ledger.TranscriptStored); ok {
 			s := entry.Subject.Session
-			recordings = append(recordings, Recording{Session: s, Envelope: envelopes[s], Size: f.Head.Bytes,
+			if want.Only != "" && want.Only != s {
+				continue
+			}
+			recordings = append(recordings, Recording{Session: s, Envelope: want.Envelopes[s], Size: f.Head.Bytes,
 				Open: func() (io.ReadCloser, error) { return src.Transcript(ctx, s) }})
 		}
 	}
@@ -124,8 +140,8 @@ func seenBy(text string) (statement.Checkpoint, bool) {
 }
 
 // VerifyFrom collects a request's evidence and verifies it in the same breath: nothing is kept.
-func VerifyFrom(ctx context.Context, src Source, id name.RequestID, trust Trust, envelopes map[name.SessionID][]byte, o Options) (*Verdict, error) {
-	e, recs, err := Collect(ctx, src, id, trust.Site.LedgerKey, trust.Pinned(), envelopes)
+func VerifyFrom(ctx context.Context, src Source, want Wanted, trust Trust, o Options) (*Verdict, error) {
+	e, recs, err := Collect(ctx, src, want)
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +153,11 @@ func VerifyFrom(ctx context.Context, src Source, id name.RequestID, trust Trust,
 		werr = Write(w, e, recs)
 		w.CloseWithError(werr)
 	}()
-	o.Fresh = true
+	o.Fresh, o.Only = true, want.Only
 	v := Verify(r, trust, o)
 	r.Close()
 	<-done
-	if werr == nil || errors.Is(werr, io.ErrClosedPipe) || errors.Is(werr, errLength) {
+	if werr == nil || errors.Is(werr, io.ErrClosedPipe) || errors.Is(werr, ErrLength) {
 		return v, nil
 	}
 	return nil, werr // the CA did not deliver: that is no verdict on what it holds

@@ -173,7 +173,7 @@ func (w *world) bundle(t testing.TB, envelopes map[name.SessionID][]byte) []byte
 // write makes a bundle; change edits its parts before.
 func (w *world) write(t testing.TB, envelopes map[name.SessionID][]byte, change func(*Evidence, *[]Recording)) []byte {
 	t.Helper()
-	e, recs, err := Collect(t.Context(), w, w.grant.Statement.ID, w.VKey, w.trust().Pinned(), envelopes)
+	e, recs, err := Collect(t.Context(), w, w.want(envelopes))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +185,10 @@ func (w *world) write(t testing.TB, envelopes map[name.SessionID][]byte, change 
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+func (w *world) want(envelopes map[name.SessionID][]byte) Wanted {
+	return Wanted{Request: w.grant.Statement.ID, LedgerKey: w.VKey, Pinned: w.trust().Pinned(), Envelopes: envelopes}
 }
 
 func (w *world) verify(b []byte, ids ...age.Identity) *Verdict {
@@ -532,7 +536,7 @@ func TestVerifyFrom(t *testing.T) {
 	id := w.grant.Statement.ID
 	check := func(what string, want Result, o Options, env map[name.SessionID][]byte) {
 		t.Helper()
-		v, err := VerifyFrom(t.Context(), w, id, w.trust(), env, o)
+		v, err := VerifyFrom(t.Context(), w, w.want(env), w.trust(), o)
 		if err != nil {
 			t.Fatal(what, err)
 		}
@@ -553,9 +557,20 @@ func TestVerifyFrom(t *testing.T) {
 	delete(w.streams, first)
 	check("a stream gone from the store", Failed, Options{}, nil)
 	w.streams[first] = good
-	if _, err := VerifyFrom(t.Context(), down{w}, id, w.trust(), nil, Options{}); !errors.Is(err, errDown) {
+	if _, err := VerifyFrom(t.Context(), down{w}, w.want(nil), w.trust(), Options{}); !errors.Is(err, errDown) {
 		t.Errorf("a CA that is gone in the middle: %v", err)
 	}
+	one := w.want(nil)
+	one.Only = id.Session(2)
+	delete(w.streams, first)
+	if v, err := VerifyFrom(t.Context(), w, one, w.trust(), Options{}); err != nil || v.Result != VerifiedSealed || !strings.Contains(text(t, v), "was not looked at") {
+		t.Errorf("one of two: %v %s", err, text(t, v))
+	}
+	one.Only = id.Session(3)
+	if v, err := VerifyFrom(t.Context(), w, one, w.trust(), Options{}); err != nil || v.Result != Failed {
+		t.Errorf("a session that never was: %v %s", err, text(t, v))
+	}
+	w.streams[first] = good
 	w.pins = fork(t, w)
 	check("a CA whose history is not the pins'", Failed, Options{}, nil)
 }
@@ -573,6 +588,42 @@ func (d down) Transcript(ctx context.Context, id name.SessionID) (io.ReadCloser,
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errDown }
+
+func TestOpen(t *testing.T) {
+	w := granted(t, 2)
+	sealed, b := w.bundle(t, nil), w.bundle(t, w.read())
+	id := w.grant.Statement.ID
+	for _, s := range []name.SessionID{id.Session(1), id.Session(2)} {
+		r, err := Open(bytes.NewReader(b), s, w.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []byte
+		for e, err := range r.Events() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Kind == transcript.KindOutput {
+				out = append(out, e.Data...)
+			}
+		}
+		if want := strings.Repeat("file of "+string(s)+"\r\n", 3); string(out) != want {
+			t.Errorf("%q, want %q", out, want)
+		}
+	}
+	if r, err := Open(bytes.NewReader(b), "", w.id); err != nil || r.Header().Session != id.Session(1) {
+		t.Error("the first:", err)
+	}
+	if _, err := Open(bytes.NewReader(b), id.Session(3), w.id); !errors.Is(err, ErrNoRecording) {
+		t.Error(err)
+	}
+	if _, err := Open(bytes.NewReader(sealed), "", w.id); !errors.Is(err, ErrNoEnvelope) {
+		t.Error(err)
+	}
+	if _, err := Open(bytes.NewReader(b), ""); !errors.Is(err, transcript.ErrNotRecipient) {
+		t.Error(err)
+	}
+}
 
 func TestPrintable(t *testing.T) {
 	v := &Verdict{Result: Failed, Failures: []Failure{{"entry 1", "\x1b[2J\u202eroot\nVERIFIED " + strings.Repeat("x", 2000)}}}

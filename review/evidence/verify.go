@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"filippo.io/age"
 
+	"breakglass/internal/name"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/policy"
@@ -38,6 +40,8 @@ func (t Trust) Pinned() []statement.Checkpoint {
 type Options struct {
 	// Identities open envelopes; without one a bundle is verified sealed.
 	Identities []age.Identity
+	// Only, if not "", is the one session whose recording is judged; the bundle may lack the others'.
+	Only name.SessionID
 	// Fresh says that the bundle was just fetched from the CA: it can't know less history than the pins.
 	Fresh bool
 }
@@ -75,8 +79,8 @@ func (c *checker) fail(where, format string, a ...any) {
 	c.v.Failures = append(c.v.Failures, Failure{where, fmt.Sprintf(format, a...)})
 }
 
-func (c *checker) ok(name, format string, a ...any) {
-	c.v.Checks = append(c.v.Checks, Check{name, fmt.Sprintf(format, a...)})
+func (c *checker) ok(what, format string, a ...any) {
+	c.v.Checks = append(c.v.Checks, Check{what, fmt.Sprintf(format, a...)})
 }
 
 func (c *checker) note(format string, a ...any) {
@@ -99,9 +103,9 @@ func (c *checker) verdict() *Verdict {
 }
 
 func (c *checker) run(r *reader) {
-	name, size, err := r.next()
-	if err == nil && (name != memberEvidence || size > MaxEvidence) {
-		err = fmt.Errorf("%w: begins with %q of %d bytes", ErrFormat, name, size)
+	member, size, err := r.next()
+	if err == nil && (member != memberEvidence || size > MaxEvidence) {
+		err = fmt.Errorf("%w: begins with %q of %d bytes", ErrFormat, member, size)
 	}
 	var b []byte
 	if err == nil {
@@ -292,6 +296,9 @@ func (c *checker) recordings(r *reader) {
 			c.fail("session "+string(s.ID), "session %d of the request is missing", i+1)
 		}
 	}
+	if o := c.o.Only; o != "" && !slices.ContainsFunc(sessions, func(s *ledger.Session) bool { return s.ID == o }) {
+		c.fail("session "+string(o), "not in the ledger's entries")
+	}
 	next := 0
 	// missing accounts for sessions without a stream in the bundle.
 	missing := func(until int) {
@@ -344,6 +351,10 @@ func (c *checker) recordings(r *reader) {
 
 // absent judges a session whose stream the bundle doesn't hold.
 func (c *checker) absent(s *ledger.Session) {
+	if c.o.Only != "" && s.ID != c.o.Only {
+		c.note("the recording of %s was not looked at", s.ID)
+		return
+	}
 	head, _ := s.Head()
 	c.v.Recordings = append(c.v.Recordings, RecordingVerdict{Session: s.ID})
 	switch {
