@@ -147,6 +147,12 @@ func (h *hostCerts) addresses(host name.Host) []netip.AddrPort {
 	return h.hints[host]
 }
 
+func (h *hostCerts) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.byName)
+}
+
 // run keeps the certificates fresh until ctx ends; the first attempts come quickly, because without them nobody's client accepts us.
 func (h *hostCerts) run(ctx context.Context) {
 	wait := 200 * time.Millisecond

@@ -77,11 +77,15 @@ const shutdownTimeout = 8 * time.Second
 func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	j.shipper = ship.New(work, ship.Config{Journal: j.cfg.Journal, Store: j.cfg.CA, Facts: j.facts, Logger: j.log})
+	shipper := ship.New(work, ship.Config{Journal: j.cfg.Journal, Store: j.cfg.CA, Facts: j.facts, Logger: j.log})
+	j.mu.Lock()
+	j.shipper = shipper
+	j.mu.Unlock()
+	defer shipper.Wait()
 	j.recover()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer cancel() // before the waiting
 	wg.Go(func() { j.hostCerts.run(work) })
 	forgot := make(chan error, 1)
 	wg.Go(func() {
@@ -307,9 +311,23 @@ func (j *Jump) recover() {
 	}
 }
 
-// Running is how many sessions run.
-func (j *Jump) Running() int {
+// State is what the jump is doing.
+type State struct {
+	Sessions int   `json:"sessions"` // running
+	Unsent   int   `json:"unsent"`   // recordings that wait for the store
+	Facts    int64 `json:"facts"`
+	Acked    int64 `json:"acked"` // facts that the CA has
+	Names    int   `json:"names"` // hosts with a host certificate
+}
+
+// State says what the jump is doing just now.
+func (j *Jump) State() State {
+	s := State{Facts: j.facts.Head().Size, Acked: j.facts.Acked(), Names: j.hostCerts.count()}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.sessions)
+	s.Sessions = len(j.sessions)
+	if j.shipper != nil {
+		s.Unsent = j.shipper.Left()
+	}
+	return s
 }

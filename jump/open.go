@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/ca/api"
+	"breakglass/ca/api/client"
 	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
@@ -177,6 +178,10 @@ func (j *Jump) askCA(ctx context.Context, d *doorConn, c *claim, sshSession []by
 			}
 		}
 		return nil, say(err, fmt.Sprintf("%s (%s)", text, p.Code), p.Next...)
+	}
+	if errors.Is(err, client.ErrPin) || errors.Is(err, client.ErrProof) || errors.Is(err, client.ErrRollback) || errors.Is(err, client.ErrAnswer) {
+		j.log.Error("CA's answer refused", "request", c.grant.Request, "error", err)
+		return nil, say(err, "the CA's answer does not hold; nothing is opened", "tell an operator: "+err.Error())
 	}
 	if err != nil {
 		j.log.Warn("CA unreachable", "error", err)

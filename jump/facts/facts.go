@@ -126,6 +126,13 @@ func (b *Book) Head() statement.Checkpoint {
 	return statement.Checkpoint{Size: b.number, Root: b.hash}
 }
 
+// Acked is the number of the last fact that the CA has.
+func (b *Book) Acked() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.acked
+}
+
 // Reported gives the number of the fact that told the session's end, or 0.
 func (b *Book) Reported(s name.SessionID) int64 {
 	b.mu.Lock()

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"breakglass/jump"
+)
+
+// statusEvery is how old a status can be.
+const statusEvery = time.Second
+
+// status is status.json.
+type status struct {
+	jump.State
+	JournalLeft int64 `json:"journal_left"`
+	JournalSize int64 `json:"journal_size"`
+	PID         int   `json:"pid"`
+}
+
+func newStatusCmd() *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what this jump does",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d := directory(dir)
+			c, err := d.readConfig()
+			if err != nil {
+				return err
+			}
+			pins, err := d.readPins()
+			if err != nil {
+				return err
+			}
+			s, err := d.readStatus()
+			if err != nil {
+				return withHint(fmt.Errorf("%s does not run: %w", c.Name, err), "breakglass-jump serve --dir "+dir)
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return json.NewEncoder(out).Encode(struct {
+					Name   string   `json:"name"`
+					Origin string   `json:"origin"`
+					Listen []string `json:"listen"`
+					*status
+				}{c.Name, pins.Site.Origin, c.Listen, s})
+			}
+			fmt.Fprintf(out, "%s of %s runs (process %d) on %v\n", c.Name, pins.Site.Origin, s.PID, c.Listen)
+			fmt.Fprintf(out, "  sessions    %d running, %d recordings not stored yet\n", s.Sessions, s.Unsent)
+			fmt.Fprintf(out, "  facts       %d, of which the CA has %d\n", s.Facts, s.Acked)
+			fmt.Fprintf(out, "  hosts       %d names with a host certificate\n", s.Names)
+			fmt.Fprintf(out, "  journal     %d of %d MiB free\n", s.JournalLeft>>20, s.JournalSize>>20)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", defaultDir, "the jump's directory")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+// readStatus also asks whether the process that wrote it is there: a killed one leaves its file behind.
+func (d directory) readStatus() (*status, error) {
+	b, err := os.ReadFile(d.path("status.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("it wrote no status")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s status
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("its status can't be read: %w", err)
+	}
+	if err := syscall.Kill(s.PID, 0); errors.Is(err, syscall.ESRCH) {
+		return nil, fmt.Errorf("process %d is gone", s.PID)
+	}
+	return &s, nil
+}
