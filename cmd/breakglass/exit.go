@@ -224,12 +224,9 @@ func clean(s string) string {
 	}, s)
 }
 
+// newExitHelpCmd is a topic of the help.
 func newExitHelpCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "exit", Short: "Exit statuses", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), exitHelp)
-			return err
-		},
-	}
+	c := &cobra.Command{Use: "exit", Short: "Exit statuses"}
+	c.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), exitHelp) })
+	return c
 }

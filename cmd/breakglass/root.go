@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,7 +19,7 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "breakglass",
 		Short: "Emergency shell access: a touch opens one host for minutes, and everything is recorded.",
-		Args:  cobra.NoArgs,
+		Args:  unknownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print what is listed or shown as JSON")
@@ -41,12 +40,22 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add(groupIn, newSSHCmd(a), newRequestCmd(a), newGrantsCmd(a), newEndCmd(a), newConfigCmd(a), newEnsureCmd(a))
 	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newReviewerCmd(a), newPinsCmd(a))
-	add(groupWrong, newStatusCmd(a), newRunbookCmd(a), newExitHelpCmd())
-	root.AddCommand(newAgentCmd(a), newConnectCmd())
-	for _, c := range root.Commands() {
-		refuseUnknown(c)
-	}
+	add(groupWrong, newStatusCmd(a), newRunbookCmd(a))
+	root.AddCommand(newAgentCmd(a), newConnectCmd(), newExitHelpCmd())
+	refuseUnknown(root)
 	return root
+}
+
+// unknownCommand says what was perhaps meant.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q", args[0])
+	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+		return withStatus(exitUsage, err, "breakglass "+s[0])
+	}
+	return err
 }
 
 // usageError is a wrong command line.
@@ -64,7 +73,7 @@ func refuseUnknown(c *cobra.Command) {
 	if args := c.Args; args != nil {
 		c.Args = func(cmd *cobra.Command, a []string) error {
 			if err := args(cmd, a); err != nil {
-				return usage(errors.New(err.Error()))
+				return usage(err)
 			}
 			return nil
 		}
