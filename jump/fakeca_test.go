@@ -352,3 +352,12 @@ func (a *authority) FinishTranscript(ctx context.Context, s name.SessionID, ask 
 	}
 	return errors.New("no fact names that head")
 }
+
+var randReader = rand.Reader
+
+func parseAddrs(ss ...string) (out []netip.Addr) {
+	for _, s := range ss {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
