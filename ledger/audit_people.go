@@ -251,13 +251,19 @@ func (a *Audit) requestDenied(f *RequestDenied) {
 		a.fault(FaultGrant, "denied without a reason")
 	}
 	g := a.grants[a.e.Subject.Request]
-	if a.e.Statement != "" { // refused before it counted as opened
-		var st statement.Request
-		if key, _ := a.human(&st, nil, false); key != nil {
-			a.sameRequest(&st)
+	switch {
+	case g == nil && a.e.Statement != "": // refused at once: this entry holds the statement
+		g = &Grant{RequestIndex: a.index}
+		if g.Key, g.Touch = a.human(&g.Request, nil, false); g.Key == nil {
+			return
 		}
-	} else if g == nil {
+		a.sameRequest(&g.Request)
+		a.sameTouch(g.Key, g.Touch, f.Used.Touch)
+		a.grants[g.Request.ID] = g
+	case g == nil:
 		a.fault(FaultOrder, "request %q was not opened", a.e.Subject.Request)
+	case a.e.Statement != "":
+		a.fault(FaultReplay, "request %s is there already", a.e.Subject.Request)
 	}
 	if g != nil {
 		if g.Allowed != nil {

@@ -48,7 +48,15 @@ func tell(t testing.TB) *story {
 	pass := s.Pass(s.bob)
 	s.Append(&ledger.Entry{Actor: ledger.PersonActor("bob"), Subject: s.session.Subject, Facts: &ledger.TranscriptRead{Pass: pass, Why: "review"}})
 	s.Grant(s.alice, nil)
+	s.deny(s.Request(s.alice, ledgertest.NewKey(t).PublicKey()))
 	return s
+}
+
+// deny is a request without PIN, which the policy refuses: one entry holds statement and reasons.
+func (s *story) deny(r *statement.Request) {
+	text, sig := s.alice.TouchOnly(r)
+	s.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Request: r.ID, Person: "alice", Host: r.Host, Login: r.Login}, Statement: text, SSHSIG: sig,
+		Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "no_pin", Detail: "x"}}, Used: ledger.Used{Touch: s.Touch(s.alice, sig)}}})
 }
 
 func (s *story) report(t testing.TB) *ledger.Report {
@@ -211,6 +219,10 @@ func TestVerifyRewritten(t *testing.T) {
 		"a jump that never joined":        {drop("jump.joined"), ledger.FaultSite},
 		"a site under another ledger key": {edit("site.changed", func(e *ledger.Entry) { e.Facts.(*ledger.SiteChanged).Site.LedgerKey = "x+1+y" }), ledger.FaultSite},
 		"history before a signature":      {edit("ca.started", func(e *ledger.Entry) { e.Facts.(*ledger.CAStarted).Version = "other" }), ledger.FaultHistory},
+		"a denial of something else":      {edit("request.denied", func(e *ledger.Entry) { e.Subject.Host = "db01" }), ledger.FaultStatement},
+		"a denial without a reason":       {edit("request.denied", func(e *ledger.Entry) { e.Facts.(*ledger.RequestDenied).Reasons = nil }), ledger.FaultGrant},
+		"a denial after the grant":        {add(func(s *story) { s.deny(&s.first.Statement) }), ledger.FaultReplay},
+		"a denial that nobody signed":     {edit("request.denied", func(e *ledger.Entry) { e.Statement, e.SSHSIG = "", "" }), ledger.FaultOrder},
 		"a second beginning":              {add(func(s *story) { s.AppendRaw(s.Entries[0]) }), ledger.FaultOrder},
 		"a session twice":                 {add(func(s *story) { s.AppendRaw(s.session.Entry) }), ledger.FaultReplay},
 		"a grant twice":                   {add(func(s *story) { s.AppendRaw(s.find(t, "grant.allowed")) }), ledger.FaultGrant},

@@ -185,8 +185,8 @@ type Person struct {
 	Fingerprint string
 }
 
-// touch reads what a signature proved.
-func (l *Log) touch(p *Person, armored string) ledger.Touch {
+// Touch reads what a signature proved.
+func (l *Log) Touch(p *Person, armored string) ledger.Touch {
 	l.T.Helper()
 	sig, err := sshsig.Parse([]byte(armored))
 	must(l.T, err)
@@ -219,7 +219,7 @@ func (l *Log) Enrol(p name.Person) *Person {
 	text, sig := Sign(l.T, q.Signer, &statement.Enrolment{Origin: Origin, Epoch: 1, Checkpoint: l.Pin(), ID: "e-" + string(p), Nonce: statement.NewNonce(),
 		Issued: l.Now, Expires: l.Now.Add(statement.Validity), Person: p, Key: "soft", PublicKey: Line(cred.PublicKey),
 		Credential: sha256.Sum256(cred.CredentialID), Attestation: sha256.Sum256(cred.AuthData), Invite: invite})
-	t := l.touch(q, sig)
+	t := l.Touch(q, sig)
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor(p), Subject: ledger.Subject{Person: p, Key: q.Fingerprint}, Statement: text, SSHSIG: sig,
 		Facts: &ledger.KeyEnrolled{Name: "soft", PublicKey: Line(cred.PublicKey), CredentialID: cred.CredentialID, Application: Application,
 			Counter: t.Counter, Flags: t.Flags, Invite: invite, Software: true,
@@ -266,7 +266,7 @@ func (l *Log) Pass(p *Person) string {
 	text, sig := Sign(l.T, p.Signer, &statement.Pass{Origin: Origin, Epoch: 1, Checkpoint: l.Pin(), ID: id, Nonce: statement.NewNonce(),
 		Issued: l.Now, Expires: l.Now.Add(statement.Validity), Person: p.Name, Holder: holder, Until: until, Sources: []string{Source}})
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor(p.Name), Subject: ledger.Subject{Person: p.Name, Key: p.Fingerprint}, Statement: text, SSHSIG: sig,
-		Facts: &ledger.PassGranted{Pass: id, Holder: holder, Until: ledger.At(until), Sources: []string{Source}, Touch: l.touch(p, sig)}})
+		Facts: &ledger.PassGranted{Pass: id, Holder: holder, Until: ledger.At(until), Sources: []string{Source}, Touch: l.Touch(p, sig)}})
 	return id
 }
 
@@ -306,7 +306,7 @@ func (l *Log) GrantSigned(p *Person, g *Grant, st *statement.Request, text, sig 
 	if g.Key == nil {
 		g.Key = NewKey(l.T)
 	}
-	t := l.touch(p, sig)
+	t := l.Touch(p, sig)
 	g.Statement = *st
 	g.Subject = ledger.Subject{Request: st.ID, Person: p.Name, Host: st.Host, Login: st.Login}
 	g.Until = l.Now.Add(30 * time.Minute)

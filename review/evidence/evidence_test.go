@@ -18,7 +18,6 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/internal/name"
-	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/ledger/ledgertest"
@@ -282,10 +281,8 @@ func TestVerdicts(t *testing.T) {
 }
 
 func deny(w *world, text, sig string) {
-	e := &ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Request: w.grant.Statement.ID, Person: "alice", Host: "web01", Login: "root"},
-		Statement: text, SSHSIG: sig, Facts: &ledger.RequestOpened{Touch: touchOf(w, sig)}}
-	w.Append(e)
-	w.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: e.Subject, Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "country_unknown", Detail: "x"}}}})
+	w.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Request: w.grant.Statement.ID, Person: "alice", Host: "web01", Login: "root"},
+		Statement: text, SSHSIG: sig, Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "country_unknown", Detail: "x"}}, Used: ledger.Used{Touch: w.Touch(w.alice, sig)}}})
 }
 
 // TestEveryByte changes bytes all over a bundle: each one is found.
@@ -689,17 +686,4 @@ func FuzzVerify(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
-}
-
-func touchOf(w *world, armored string) ledger.Touch {
-	w.T.Helper()
-	sig, err := sshsig.Parse([]byte(armored))
-	if err != nil {
-		w.T.Fatal(err)
-	}
-	t, err := sig.Touch()
-	if err != nil {
-		w.T.Fatal(err)
-	}
-	return ledger.Touch{Key: w.alice.Fingerprint, Flags: t.Flags, Counter: t.Counter}
 }
