@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -270,5 +271,11 @@ func parseKeys(list []string) ([]ssh.PublicKey, error) {
 	return out, nil
 }
 
-// inviteHash is how an invite is named in statements and entries.
-func inviteHash(secret string) statement.Hash { return sha256.Sum256([]byte(secret)) }
+// inviteHash is how an invite is named in statements and entries: by the SHA-256 of the secret's bytes.
+func inviteHash(secret string) statement.Hash {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(secret)
+	if err != nil {
+		return statement.Hash{} // the CA refuses it too
+	}
+	return sha256.Sum256(b)
+}

@@ -190,9 +190,9 @@ func TestTheOtherKindsAreChecked(t *testing.T) {
 		{"another invite", func(s *statement.Enrolment) { s.Invite = statement.Hash{9} }, false},
 	} {
 		s := &statement.Enrolment{Origin: "example/demo", Epoch: 1, Checkpoint: cp, ID: "e1", Nonce: statement.Nonce{1}, Issued: now, Expires: now.Add(statement.Validity),
-			Person: "alice", Key: "yubi-desk", PublicKey: holder, Credential: sha256.Sum256([]byte("id")), Attestation: sha256.Sum256([]byte("data")), Invite: inviteHash("secret")}
+			Person: "alice", Key: "yubi-desk", PublicKey: holder, Credential: sha256.Sum256([]byte("id")), Attestation: sha256.Sum256([]byte("data")), Invite: sha256.Sum256([]byte("secret"))}
 		c.edit(s)
-		if _, err := CheckEnrolment(challenge(t, s, "e1"), "alice", "yubi-desk", cred, "secret", seen); (err == nil) != c.ok {
+		if _, err := CheckEnrolment(challenge(t, s, "e1"), "alice", "yubi-desk", cred, "c2VjcmV0", seen); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.what, err)
 		}
 	}

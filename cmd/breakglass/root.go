@@ -39,6 +39,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add(groupIn, newSSHCmd(a), newRequestCmd(a), newGrantsCmd(a), newEndCmd(a), newConfigCmd(a), newEnsureCmd(a))
+	add(groupLook, newSessionsCmd(a), newReplayCmd(a), newExportCmd(a), newBundleCmd(a), newVerifyCmd(a))
 	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newReviewerCmd(a), newPinsCmd(a))
 	add(groupWrong, newStatusCmd(a), newRunbookCmd(a))
 	root.AddCommand(newAgentCmd(a), newConnectCmd(), newExitHelpCmd())
