@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,157 +11,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"filippo.io/age"
 
-	"breakglass/ca/api"
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/ledger/ledgertest"
+	"breakglass/review/evidence/evidencetest"
 	"breakglass/transcript"
 )
 
-// world is a CA's ledger and store, with alice's grant and what she did.
-type world struct {
-	*ledgertest.Log
-	alice, bob *ledgertest.Person
-	jump       *ledgertest.Jump
-	id         *age.X25519Identity
-	grant      *ledgertest.Grant
-	streams    map[name.SessionID][]byte
-	envelopes  map[name.SessionID][]byte
-	pins       string // a checkpoint from before the grant
-}
+// world is a test's installation, and what this package makes of it.
+type world struct{ *evidencetest.World }
 
-func begin(t testing.TB) *world {
-	t.Helper()
-	id, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{Log: ledgertest.New(t), id: id, streams: map[name.SessionID][]byte{}, envelopes: map[name.SessionID][]byte{}}
-	w.alice, w.bob = w.Enrol("alice"), w.Enrol("bob")
-	w.jump = w.Join("jump-a")
-	w.Recipient(w.bob, id.Recipient().String())
-	w.pins = w.Checkpoint()
-	w.Grant(w.bob, nil) // somebody else's request stands between
-	w.Now = w.Now.Add(time.Minute)
-	return w
-}
+func begin(t testing.TB) *world { return &world{evidencetest.Begin(t)} }
 
-// granted is a world in which alice was let in and did sessions sessions.
-func granted(t testing.TB, sessions int) *world {
-	t.Helper()
-	w := begin(t)
-	w.grant = w.Log.Grant(w.alice, nil)
-	for range sessions {
-		w.record(t, "")
-	}
-	return w
-}
+func granted(t testing.TB, sessions int) *world { return &world{evidencetest.Granted(t, sessions)} }
 
-// record is a session: opened, recorded, ended (or crashed), stored.
-func (w *world) record(t testing.TB, how string) *ledgertest.Session {
-	t.Helper()
-	s := w.Open(w.grant, w.jump, []string{w.id.Recipient().String()}, []name.Person{"bob"})
-	if how == "open" {
-		return s
-	}
-	pin := w.Pin()
-	k := transcript.NewKey()
-	env, err := transcript.Envelope([]age.Recipient{w.id.Recipient()}, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tw, err := transcript.NewWriter(transcript.Header{Session: s.ID, Jump: "jump-a", Origin: ledgertest.Origin, Person: "alice", Login: "root", Host: "web01",
-		Door: transcript.DoorHop, T0: w.Now.UnixMicro(), Bind: transcript.Hash(ledger.EntryHash(s.Entry)),
-		Prev: transcript.Checkpoint{Size: pin.Size, Hash: transcript.Hash(pin.Root)}, Env: transcript.SHA256(env)}, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream := slices.Clone(tw.HeaderFrame())
-	for i := range 3 {
-		f, err := tw.Seal([]transcript.Event{{T: time.Duration(i) * time.Second, Kind: transcript.KindInput, Chan: 1, Data: []byte("ls\n")},
-			{T: time.Duration(i) * time.Second, Kind: transcript.KindOutput, Chan: 1, Data: []byte("file of " + string(s.ID) + "\r\n")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		stream = append(stream, f...)
-	}
-	out := int64(3 * len("file of "+string(s.ID)+"\r\n"))
-	if how != "crashed" {
-		zero := 0
-		f, err := tw.End("closed", &zero, 3*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stream = append(stream, f...)
-	}
-	h := tw.Head()
-	head := ledger.Head{Frames: int64(h.Frames), Chain: statement.Hash(h.Chain), Bytes: int64(len(stream))}
-	w.Now = w.Now.Add(time.Minute)
-	if how == "crashed" {
-		w.Fact(w.jump, s.Subject, &ledger.SessionCrashed{Head: head, Envelope: ledger.EntryHash(env)})
-	} else {
-		w.Fact(w.jump, s.Subject, &ledger.SessionEnded{Reason: "closed", Exit: "0", Seconds: 3, BytesIn: 9, BytesOut: out, Head: head, Envelope: ledger.EntryHash(env)})
-	}
-	if how != "unstored" {
-		w.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: s.Subject, Facts: &ledger.TranscriptStored{Head: head, SHA256: sha256.Sum256(stream), Envelope: ledger.EntryHash(env)}})
-		w.streams[s.ID] = stream
-	}
-	w.envelopes[s.ID] = env
-	return s
-}
-
-// read hands out all envelopes, each after an entry.
-func (w *world) read() map[name.SessionID][]byte {
-	pass := w.Pass(w.bob)
-	for id := range w.envelopes {
-		w.Append(&ledger.Entry{Actor: ledger.PersonActor("bob"), Subject: ledger.Subject{Request: id.Request(), Session: id}, Facts: &ledger.TranscriptRead{Pass: pass, Why: "review"}})
-	}
-	return w.envelopes
-}
-
-// world is a Source, as the CA is.
-func (w *world) Evidence(_ context.Context, id name.RequestID) (*api.Evidence, error) {
-	e := &api.Evidence{Request: id, Checkpoint: w.Checkpoint()}
-	for i, raw := range w.Entries {
-		x, err := ledger.Decode(raw)
-		if err != nil {
-			return nil, err
-		}
-		switch x.Facts.(type) {
-		case *ledger.SiteCreated, *ledger.SiteChanged, *ledger.PolicyAdopted, *ledger.Founding, *ledger.JumpJoined:
-		case *ledger.KeyEnrolled, *ledger.KeySuspended:
-			if x.Subject.Person != "alice" {
-				continue
-			}
-		default:
-			if x.Subject.Request != id {
-				continue
-			}
-		}
-		e.Entries = append(e.Entries, api.ProvenEntry{Index: int64(i), Entry: string(raw), Proof: w.Prove(int64(i))})
-	}
-	return e, nil
-}
-
-func (w *world) Consistency(_ context.Context, from, to int64) (*api.ConsistencyProof, error) {
-	p, err := ledger.ProveConsistency(from, to, w.Tree)
-	return &api.ConsistencyProof{From: from, To: to, Proof: p}, err
-}
-
-func (w *world) Transcript(_ context.Context, id name.SessionID) (io.ReadCloser, error) {
-	b, ok := w.streams[id]
-	if !ok {
-		return nil, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: "no such transcript"}
-	}
-	return io.NopCloser(bytes.NewReader(b)), nil
-}
-
-func (w *world) trust() Trust { return Trust{Site: w.Site, Checkpoint: w.pins} }
+func (w *world) trust() Trust { return Trust{Site: w.Site, Checkpoint: w.Pins} }
 
 func (w *world) bundle(t testing.TB, envelopes map[name.SessionID][]byte) []byte {
 	t.Helper()
@@ -187,7 +54,7 @@ func (w *world) write(t testing.TB, envelopes map[name.SessionID][]byte, change 
 }
 
 func (w *world) want(envelopes map[name.SessionID][]byte) Wanted {
-	return Wanted{Request: w.grant.Statement.ID, LedgerKey: w.VKey, Pinned: w.trust().Pinned(), Envelopes: envelopes}
+	return Wanted{Request: w.Granted.Statement.ID, LedgerKey: w.VKey, Pinned: w.trust().Pinned(), Envelopes: envelopes}
 }
 
 func (w *world) verify(b []byte, ids ...age.Identity) *Verdict {
@@ -217,38 +84,38 @@ func TestVerdicts(t *testing.T) {
 	}{
 		"sealed": {func(t *testing.T) (*world, []byte) { w := granted(t, 2); return w, w.bundle(t, nil) }, nil, "VERIFIED sealed", 0,
 			[]string{"signed by alice's soft (counter ", "touch and PIN", `rule "test"`, "certificate serial", "/2: 3 records", "history goes on from the pins'"}},
-		"opened": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.read()) }, func(w *world) []age.Identity { return []age.Identity{w.id} }, "VERIFIED", 0,
+		"opened": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.Read()) }, func(w *world) []age.Identity { return []age.Identity{w.Reader} }, "VERIFIED", 0,
 			[]string{"opened: 9 bytes in"}},
-		"opened by nobody": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.read()) }, nil, "VERIFIED sealed", 0, nil},
-		"opened by a stranger": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.read()) }, func(*world) []age.Identity { return []age.Identity{stranger} }, "VERIFIED sealed", 0,
+		"opened by nobody": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.Read()) }, nil, "VERIFIED sealed", 0, nil},
+		"opened by a stranger": {func(t *testing.T) (*world, []byte) { w := granted(t, 1); return w, w.bundle(t, w.Read()) }, func(*world) []age.Identity { return []age.Identity{stranger} }, "VERIFIED sealed", 0,
 			[]string{"is not sealed to the identity given"}},
 		"crashed": {func(t *testing.T) (*world, []byte) {
 			w := granted(t, 0)
-			w.record(t, "crashed")
+			w.Record(t, "crashed")
 			return w, w.bundle(t, nil)
 		}, nil, "VERIFIED-UNTIL record 3: the recorder of session", 21, nil},
 		"crashed, opened": {func(t *testing.T) (*world, []byte) {
 			w := granted(t, 0)
-			w.record(t, "crashed")
-			return w, w.bundle(t, w.read())
-		}, func(w *world) []age.Identity { return []age.Identity{w.id} }, "VERIFIED-UNTIL 2026-11-24 03:01:02Z: the recorder of session", 21, nil},
+			w.Record(t, "crashed")
+			return w, w.bundle(t, w.Read())
+		}, func(w *world) []age.Identity { return []age.Identity{w.Reader} }, "VERIFIED-UNTIL 2026-11-24 03:01:02Z: the recorder of session", 21, nil},
 		"still open": {func(t *testing.T) (*world, []byte) {
 			w := granted(t, 1)
-			w.record(t, "open")
+			w.Record(t, "open")
 			return w, w.bundle(t, nil)
 		}, nil, "VERIFIED-UNTIL 2026-11-24 03:02:00Z: session", 21, []string{"has no end in the ledger"}},
 		"over and on its way": {func(t *testing.T) (*world, []byte) {
 			w := granted(t, 0)
-			w.record(t, "unstored")
+			w.Record(t, "unstored")
 			return w, w.bundle(t, nil)
 		}, nil, "VERIFIED-UNTIL", 21, []string{"is not stored yet"}},
 		"unused": {func(t *testing.T) (*world, []byte) { w := granted(t, 0); return w, w.bundle(t, nil) }, nil, "VERIFIED", 0, nil},
 		"denied": {func(t *testing.T) (*world, []byte) {
 			w := begin(t)
-			w.grant = &ledgertest.Grant{}
-			st := w.Request(w.alice, ledgertest.NewKey(t).PublicKey())
-			w.grant.Statement = *st
-			text, sig := ledgertest.Sign(t, w.alice.Signer, st)
+			w.Granted = &ledgertest.Grant{}
+			st := w.Request(w.Alice, ledgertest.NewKey(t).PublicKey())
+			w.Granted.Statement = *st
+			text, sig := ledgertest.Sign(t, w.Alice.Signer, st)
 			deny(w, text, sig)
 			return w, w.bundle(t, nil)
 		}, nil, "VERIFIED", 0, []string{"denied: country_unknown"}},
@@ -274,22 +141,22 @@ func TestVerdicts(t *testing.T) {
 			t.Fatal(err)
 		}
 		var back Verdict
-		if err := json.Unmarshal(j.Bytes(), &back); err != nil || back.Result != v.Result || back.Request != w.grant.Statement.ID {
+		if err := json.Unmarshal(j.Bytes(), &back); err != nil || back.Result != v.Result || back.Request != w.Granted.Statement.ID {
 			t.Errorf("%s: %v %s", what, err, j.Bytes())
 		}
 	}
 }
 
 func deny(w *world, text, sig string) {
-	w.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Request: w.grant.Statement.ID, Person: "alice", Host: "web01", Login: "root"},
-		Statement: text, SSHSIG: sig, Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "country_unknown", Detail: "x"}}, Used: ledger.Used{Touch: w.Touch(w.alice, sig)}}})
+	w.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Request: w.Granted.Statement.ID, Person: "alice", Host: "web01", Login: "root"},
+		Statement: text, SSHSIG: sig, Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "country_unknown", Detail: "x"}}, Used: ledger.Used{Touch: w.Touch(w.Alice, sig)}}})
 }
 
 // TestEveryByte changes bytes all over a bundle: each one is found.
 func TestEveryByte(t *testing.T) {
 	w := granted(t, 2)
-	b := w.bundle(t, w.read())
-	if v := w.verify(b, w.id); v.Result != Verified {
+	b := w.bundle(t, w.Read())
+	if v := w.verify(b, w.Reader); v.Result != Verified {
 		t.Fatal(text(t, v))
 	}
 	step := max(1, len(b)/600)
@@ -297,13 +164,13 @@ func TestEveryByte(t *testing.T) {
 		for _, bit := range []byte{0x01, 0x20} {
 			bad := slices.Clone(b)
 			bad[at] ^= bit
-			if v := w.verify(bad, w.id); v.Result != Failed {
+			if v := w.verify(bad, w.Reader); v.Result != Failed {
 				t.Fatalf("byte %d of %d changed (%q): %s", at, len(b), b[max(0, at-20):min(len(b), at+20)], text(t, v))
 			}
 		}
 	}
 	for cut := 0; cut < len(b); cut += 97 {
-		if v := w.verify(b[:cut], w.id); v.Result != Failed {
+		if v := w.verify(b[:cut], w.Reader); v.Result != Failed {
 			t.Fatalf("cut at %d of %d: %s", cut, len(b), text(t, v))
 		}
 	}
@@ -377,20 +244,20 @@ func TestForged(t *testing.T) {
 		"a recording of another":  {func(_ *world, _ *Evidence, r *[]Recording) { (*r)[1].Session = "abc-def/2" }, "of no session"},
 		"another envelope":        {func(_ *world, _ *Evidence, r *[]Recording) { (*r)[0].Envelope = (*r)[1].Envelope }, "envelope"},
 		"a record removed": {func(w *world, _ *Evidence, r *[]Recording) {
-			fs := frames(w.streams[(*r)[0].Session])
+			fs := frames(w.Streams[(*r)[0].Session])
 			stream(&(*r)[0], bytes.Join(slices.Delete(fs, 2, 3), nil))
 		}, "recording"},
 		"the end removed": {func(w *world, _ *Evidence, r *[]Recording) {
-			fs := frames(w.streams[(*r)[0].Session])
+			fs := frames(w.Streams[(*r)[0].Session])
 			stream(&(*r)[0], bytes.Join(fs[:len(fs)-1], nil))
 		}, "recording"},
 		"two records swapped": {func(w *world, _ *Evidence, r *[]Recording) {
-			fs := frames(w.streams[(*r)[0].Session])
+			fs := frames(w.Streams[(*r)[0].Session])
 			fs[1], fs[2] = fs[2], fs[1]
 			stream(&(*r)[0], bytes.Join(fs, nil))
 		}, "recording"},
 		"a record repeated at the end": {func(w *world, _ *Evidence, r *[]Recording) {
-			fs := frames(w.streams[(*r)[0].Session])
+			fs := frames(w.Streams[(*r)[0].Session])
 			stream(&(*r)[0], bytes.Join(append(fs, fs[1]), nil))
 		}, "recording"},
 		"no stream at all":       {func(_ *world, _ *Evidence, r *[]Recording) { stream(&(*r)[0], nil) }, "recording"},
@@ -401,8 +268,8 @@ func TestForged(t *testing.T) {
 		}, "checkpoint"},
 	} {
 		w := granted(t, 2)
-		b := w.write(t, w.read(), func(e *Evidence, r *[]Recording) { c.do(w, e, r) })
-		v := w.verify(b, w.id)
+		b := w.write(t, w.Read(), func(e *Evidence, r *[]Recording) { c.do(w, e, r) })
+		v := w.verify(b, w.Reader)
 		if out := text(t, v); v.Result != Failed || !strings.HasPrefix(out, "FAILED ") || !strings.Contains(out, c.where) {
 			t.Errorf("%s: %s", what, out)
 		}
@@ -434,7 +301,7 @@ func TestTrust(t *testing.T) {
 		"another epoch":                          {func(p *Trust) { p.Site.Epoch = 2 }, "epoch 2"},
 		"another client CA":                      {func(p *Trust) { p.Site.ClientCA = other.Site.ClientCA }, "not signed by the pinned CA"},
 		"another session CA":                     {func(p *Trust) { p.Site.SessionCA = other.Site.SessionCA }, "not signed by the pinned CA"},
-		"a checkpoint of another log":            {func(p *Trust) { p.Checkpoint = other.pins }, "pins"},
+		"a checkpoint of another log":            {func(p *Trust) { p.Checkpoint = other.Pins }, "pins"},
 		"a checkpoint of a fork by the same key": {func(p *Trust) { p.Checkpoint = fork(t, w) }, "another history"},
 		"nothing pinned":                         {func(p *Trust) { *p = Trust{} }, "ledger key"},
 	} {
@@ -446,7 +313,7 @@ func TestTrust(t *testing.T) {
 		}
 	}
 	// Later pins know more than the bundle: said, and no fault. To a CA that was asked just now it is one.
-	w.Log.Grant(w.alice, nil)
+	w.Log.Grant(w.Alice, nil)
 	p := w.trust()
 	p.Checkpoint = w.Checkpoint()
 	if v := Verify(bytes.NewReader(b), p, Options{}); v.Result != VerifiedSealed || !strings.Contains(text(t, v), "was not checked") {
@@ -463,7 +330,7 @@ func TestTrust(t *testing.T) {
 
 // fork signs another history of the pins' size with the true key.
 func fork(t *testing.T, w *world) string {
-	pin, err := ledger.OpenCheckpoint(w.pins, w.VKey)
+	pin, err := ledger.OpenCheckpoint(w.Pins, w.VKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -484,32 +351,32 @@ func TestRewritten(t *testing.T) {
 	}{
 		"no PIN where the policy wants it": {func(w *world) { w.grantNoPIN(t) }, "neither PIN nor finger"},
 		"no touch": {func(w *world) {
-			st := w.Request(w.alice, ledgertest.NewKey(t).PublicKey())
-			text, sig := w.alice.Silent(st)
-			w.grant = w.GrantSigned(w.alice, &ledgertest.Grant{}, st, text, sig)
+			st := w.Request(w.Alice, ledgertest.NewKey(t).PublicKey())
+			text, sig := w.Alice.Silent(st)
+			w.Granted = w.GrantSigned(w.Alice, &ledgertest.Grant{}, st, text, sig)
 		}, "not touched"},
 		"a statement for another client key": {func(w *world) {
-			w.grant = w.Log.Grant(w.alice, func(r *statement.Request) { r.ClientKey = "SHA256:other" })
+			w.Granted = w.Log.Grant(w.Alice, func(r *statement.Request) { r.ClientKey = "SHA256:other" })
 		}, "over key"},
 		"a session by another CA": {func(w *world) {
-			w.grant = w.Log.Grant(w.alice, nil)
+			w.Granted = w.Log.Grant(w.Alice, nil)
 			w.SessionCA = ledgertest.NewKey(t)
-			w.record(t, "")
+			w.Record(t, "")
 		}, "not signed by the pinned CA"},
 		"a session hidden from the middle": {func(w *world) {
-			w.grant = w.Log.Grant(w.alice, nil)
-			w.grant.Sessions = 1
-			w.record(t, "")
+			w.Granted = w.Log.Grant(w.Alice, nil)
+			w.Granted.Sessions = 1
+			w.Record(t, "")
 		}, "session 1 of the request is missing"},
 		"an end signed by somebody else": {func(w *world) {
-			w.grant = w.Log.Grant(w.alice, nil)
-			s := w.record(t, "open")
-			w.jump.Key = ledgertest.NewKey(t)
-			w.Fact(w.jump, s.Subject, &ledger.SessionEnded{})
+			w.Granted = w.Log.Grant(w.Alice, nil)
+			s := w.Record(t, "open")
+			w.Jump.Key = ledgertest.NewKey(t)
+			w.Fact(w.Jump, s.Subject, &ledger.SessionEnded{})
 		}, "signature"},
 		"another stream stored than was sealed": {func(w *world) {
-			w.grant = w.Log.Grant(w.alice, nil)
-			s := w.record(t, "unstored")
+			w.Granted = w.Log.Grant(w.Alice, nil)
+			s := w.Record(t, "unstored")
 			w.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: s.Subject, Facts: &ledger.TranscriptStored{}})
 		}, "is not what jump jump-a sealed"},
 	} {
@@ -523,14 +390,14 @@ func TestRewritten(t *testing.T) {
 }
 
 func (w *world) grantNoPIN(t *testing.T) {
-	st := w.Request(w.alice, ledgertest.NewKey(t).PublicKey())
-	text, sig := w.alice.TouchOnly(st)
-	w.grant = w.GrantSigned(w.alice, &ledgertest.Grant{}, st, text, sig)
+	st := w.Request(w.Alice, ledgertest.NewKey(t).PublicKey())
+	text, sig := w.Alice.TouchOnly(st)
+	w.Granted = w.GrantSigned(w.Alice, &ledgertest.Grant{}, st, text, sig)
 }
 
 func TestVerifyFrom(t *testing.T) {
 	w := granted(t, 2)
-	id := w.grant.Statement.ID
+	id := w.Granted.Statement.ID
 	check := func(what string, want Result, o Options, env map[name.SessionID][]byte) {
 		t.Helper()
 		v, err := VerifyFrom(t.Context(), w, w.want(env), w.trust(), o)
@@ -542,24 +409,24 @@ func TestVerifyFrom(t *testing.T) {
 		}
 	}
 	check("as it is", VerifiedSealed, Options{}, nil)
-	check("read", Verified, Options{Identities: []age.Identity{w.id}}, w.read())
+	check("read", Verified, Options{Identities: []age.Identity{w.Reader}}, w.Read())
 	first := id.Session(1)
-	good := w.streams[first]
-	w.streams[first] = good[:len(good)-5]
+	good := w.Streams[first]
+	w.Streams[first] = good[:len(good)-5]
 	check("a stream cut short in the store", Failed, Options{}, nil)
-	w.streams[first] = append(slices.Clone(good), good...)
+	w.Streams[first] = append(slices.Clone(good), good...)
 	check("a stream grown in the store", Failed, Options{}, nil)
-	w.streams[first] = bytes.Repeat([]byte{0xff}, len(good))
+	w.Streams[first] = bytes.Repeat([]byte{0xff}, len(good))
 	check("a stream overwritten in the store", Failed, Options{}, nil)
-	delete(w.streams, first)
+	delete(w.Streams, first)
 	check("a stream gone from the store", Failed, Options{}, nil)
-	w.streams[first] = good
+	w.Streams[first] = good
 	if _, err := VerifyFrom(t.Context(), down{w}, w.want(nil), w.trust(), Options{}); !errors.Is(err, errDown) {
 		t.Errorf("a CA that is gone in the middle: %v", err)
 	}
 	one := w.want(nil)
 	one.Only = id.Session(2)
-	delete(w.streams, first)
+	delete(w.Streams, first)
 	if v, err := VerifyFrom(t.Context(), w, one, w.trust(), Options{}); err != nil || v.Result != VerifiedSealed || !strings.Contains(text(t, v), "was not looked at") {
 		t.Errorf("one of two: %v %s", err, text(t, v))
 	}
@@ -567,8 +434,8 @@ func TestVerifyFrom(t *testing.T) {
 	if v, err := VerifyFrom(t.Context(), w, one, w.trust(), Options{}); err != nil || v.Result != Failed {
 		t.Errorf("a session that never was: %v %s", err, text(t, v))
 	}
-	w.streams[first] = good
-	w.pins = fork(t, w)
+	w.Streams[first] = good
+	w.Pins = fork(t, w)
 	check("a CA whose history is not the pins'", Failed, Options{}, nil)
 }
 
@@ -578,7 +445,7 @@ var errDown = errors.New("connection lost")
 type down struct{ *world }
 
 func (d down) Transcript(ctx context.Context, id name.SessionID) (io.ReadCloser, error) {
-	b := d.streams[id]
+	b := d.Streams[id]
 	return io.NopCloser(io.MultiReader(bytes.NewReader(b[:len(b)-10]), broken{})), nil
 }
 
@@ -588,10 +455,10 @@ func (broken) Read([]byte) (int, error) { return 0, errDown }
 
 func TestOpen(t *testing.T) {
 	w := granted(t, 2)
-	sealed, b := w.bundle(t, nil), w.bundle(t, w.read())
-	id := w.grant.Statement.ID
+	sealed, b := w.bundle(t, nil), w.bundle(t, w.Read())
+	id := w.Granted.Statement.ID
 	for _, s := range []name.SessionID{id.Session(1), id.Session(2)} {
-		r, err := Open(bytes.NewReader(b), s, w.id)
+		r, err := Open(bytes.NewReader(b), s, w.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -608,13 +475,13 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%q, want %q", out, want)
 		}
 	}
-	if r, err := Open(bytes.NewReader(b), "", w.id); err != nil || r.Header().Session != id.Session(1) {
+	if r, err := Open(bytes.NewReader(b), "", w.Reader); err != nil || r.Header().Session != id.Session(1) {
 		t.Error("the first:", err)
 	}
-	if _, err := Open(bytes.NewReader(b), id.Session(3), w.id); !errors.Is(err, ErrNoRecording) {
+	if _, err := Open(bytes.NewReader(b), id.Session(3), w.Reader); !errors.Is(err, ErrNoRecording) {
 		t.Error(err)
 	}
-	if _, err := Open(bytes.NewReader(sealed), "", w.id); !errors.Is(err, ErrNoEnvelope) {
+	if _, err := Open(bytes.NewReader(sealed), "", w.Reader); !errors.Is(err, ErrNoEnvelope) {
 		t.Error(err)
 	}
 	if _, err := Open(bytes.NewReader(b), ""); !errors.Is(err, transcript.ErrNotRecipient) {
@@ -649,12 +516,12 @@ func TestArchive(t *testing.T) {
 // TestStockTar reads a bundle as any tar does.
 func TestStockTar(t *testing.T) {
 	w := granted(t, 1)
-	r := tar.NewReader(bytes.NewReader(w.bundle(t, w.read())))
-	s := w.grant.Statement.ID.Session(1)
+	r := tar.NewReader(bytes.NewReader(w.bundle(t, w.Read())))
+	s := w.Granted.Statement.ID.Session(1)
 	for _, want := range []struct {
 		name string
 		body []byte
-	}{{"bundle.json", nil}, {s.File() + ".envelope", w.envelopes[s]}, {s.File() + ".transcript", w.streams[s]}} {
+	}{{"bundle.json", nil}, {s.File() + ".envelope", w.Envelopes[s]}, {s.File() + ".transcript", w.Streams[s]}} {
 		h, err := r.Next()
 		if err != nil || h.Name != want.name || h.Typeflag != tar.TypeReg {
 			t.Fatal(h, err)
@@ -674,11 +541,11 @@ func TestStockTar(t *testing.T) {
 
 func FuzzVerify(f *testing.F) {
 	w := granted(f, 2)
-	b := w.bundle(f, w.read())
+	b := w.bundle(f, w.Read())
 	f.Add(b)
 	f.Add(w.bundle(f, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v := w.verify(data, w.id)
+		v := w.verify(data, w.Reader)
 		if v.Result != Failed && !bytes.Equal(data, b) && v.Result == Verified {
 			t.Fatal("another bundle of the same name verifies")
 		}
