@@ -148,6 +148,18 @@ func Decode(data []byte) (*Entry, error) {
 	return &Entry{w.Time, w.Actor, w.Subject, f, w.Statement, w.SSHSIG}, nil
 }
 
+// DecodeFacts reads the facts of a type alone, as a machine signs them, as strictly as Decode.
+func DecodeFacts(t Type, data []byte) (Facts, error) {
+	f := newFacts(t)
+	if f == nil {
+		return nil, fmt.Errorf("%w: unknown type %q", ErrEntry, t)
+	}
+	if err := decodeJSON(data, f); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrEntry, t, err)
+	}
+	return f, nil
+}
+
 func decodeJSON(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

@@ -1,0 +1,218 @@
+package ca
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/ca/api"
+	"breakglass/ca/state"
+	"breakglass/internal/name"
+	"breakglass/internal/skfile"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+)
+
+// This file is the one home of "a person signs": what they are shown, and the order in which an answer is judged.
+//
+//	statement known, unused, unexpired → form, key, namespace, signature → [from here on each failure is an entry]
+//	→ suspended → touch (UP) → PIN (UV) → what the act itself asks → the counter, last.
+
+// refused is the one answer to everybody who has not signed with an enrolled key.
+func refused() *api.Problem {
+	return &api.Problem{Status: 403, Code: api.CodeRefused, Detail: "refused: the person, the key or the signature is not known here",
+		Next: []string{"breakglass keys", "ask an operator for an invite: breakglass-ca invite NAME"}}
+}
+
+func expired() *api.Problem {
+	return &api.Problem{Status: 410, Code: api.CodeExpired, Detail: fmt.Sprintf("the statement is unknown, was used, or is older than %d s", int(statement.Validity.Seconds())), Next: []string{"ask again"}}
+}
+
+func badRequest(format string, a ...any) *api.Problem {
+	return &api.Problem{Status: 400, Code: api.CodeBadRequest, Detail: fmt.Sprintf(format, a...)}
+}
+
+// handles lists the keys that may sign for a person; for a name that is not known, decoys that look the same and stay the same.
+func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, bool, error) {
+	keys, err := tx.Keys(p)
+	if err != nil {
+		return nil, false, err
+	}
+	flags := byte(skfile.FlagUserPresence)
+	if uv {
+		flags |= skfile.FlagUserVerification
+	}
+	var out []api.KeyHandle
+	for _, k := range keys {
+		if k.Suspended {
+			continue
+		}
+		pub, err := parseKey(k.PublicKey)
+		if err != nil {
+			return nil, false, err
+		}
+		h, err := handle(k.Name, pub, k.Credential, flags)
+		if err != nil {
+			return nil, false, err
+		}
+		out = append(out, h)
+	}
+	if _, known := c.policy.Load().Person(p); known && len(out) > 0 {
+		return out, true, nil
+	}
+	d, err := c.decoy(p, flags)
+	return []api.KeyHandle{d}, false, err
+}
+
+func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.KeyHandle, error) {
+	file, err := skfile.Marshal(pub, credential, flags, string(n))
+	return api.KeyHandle{Name: n, PublicKey: authorized(pub), CredentialID: credential, Application: api.Application, KeyFile: file}, err
+}
+
+// decoy makes a key out of a name: the same each time, and nobody has it.
+func (c *CA) decoy(p name.Person, flags byte) (api.KeyHandle, error) {
+	derive := func(label string, n int) []byte {
+		var out []byte
+		for i := byte(0); len(out) < n; i++ {
+			h := hmac.New(sha256.New, c.decoySeed[:])
+			h.Write([]byte{i})
+			h.Write([]byte(label + "\x00" + string(p)))
+			out = h.Sum(out)
+		}
+		return out[:n]
+	}
+	var priv *ecdh.PrivateKey
+	for label := "scalar"; ; label += "+" { // one in 2^32 hashes is no scalar of P-256
+		var err error
+		if priv, err = ecdh.P256().NewPrivateKey(derive(label, 32)); err == nil {
+			break
+		}
+	}
+	point := priv.PublicKey().Bytes()
+	pub, err := ssh.ParsePublicKey(ssh.Marshal(struct{ T, C, P, A string }{sshsig.KeyAlgoSK, "nistp256", string(point), api.Application}))
+	if err != nil {
+		return api.KeyHandle{}, err
+	}
+	names := []name.Key{"key-1", "desk", "yubi-desk", "blue", "main"}
+	return handle(names[int(derive("name", 1)[0])%len(names)], pub, derive("credential", decoyCredential), flags)
+}
+
+// decoyCredential is the length in bytes of a made-up credential id: common keys have 64.
+const decoyCredential = 64
+
+func parseKey(s string) (ssh.PublicKey, error) {
+	k, _, _, _, err := ssh.ParseAuthorizedKey([]byte(s))
+	return k, err
+}
+
+// act is a person's signature that verified under an enrolled key of theirs.
+type act struct {
+	ch    *challenge
+	key   state.Key
+	sig   *sshsig.Signature
+	touch sshsig.Touch
+}
+
+func (a *act) ledgerTouch() ledger.Touch {
+	return ledger.Touch{Key: a.key.Fingerprint, Flags: a.touch.Flags, Counter: a.touch.Counter}
+}
+
+// proven judges an answer up to the signature. What fails here is counted, not recorded, and everybody reads the same text.
+func (c *CA) proven(ctx context.Context, ch *challenge, armored string, from netip.Addr) (*act, error) {
+	sig, err := sshsig.Parse([]byte(armored))
+	if err != nil {
+		c.strangers.add("malformed_signature", from)
+		return nil, refused()
+	}
+	a := &act{ch: ch, sig: sig}
+	reason := ""
+	if err := c.state.View(ctx, func(tx *state.Tx) error {
+		a.key, err = tx.Key(ssh.FingerprintSHA256(sig.PublicKey))
+		return err
+	}); errors.Is(err, state.ErrNotFound) || err == nil && (ch.person == "" || a.key.Person != ch.person) {
+		reason = "unknown_key"
+		if ch.person != "" {
+			reason = "wrong_key"
+		}
+	} else if err != nil {
+		return nil, err
+	} else {
+		pub, err := parseKey(a.key.PublicKey)
+		if err != nil {
+			return nil, err
+		}
+		if err := sig.Verify(pub, ch.st.Kind().Namespace(), ch.text); err != nil {
+			reason = "bad_signature"
+			if errors.Is(err, sshsig.ErrNamespace) {
+				reason = "wrong_namespace"
+			}
+		} else if a.touch, err = sig.Touch(); err != nil {
+			reason = "malformed_signature"
+		}
+	}
+	if reason != "" {
+		c.strangers.add(reason, from)
+		return nil, refused()
+	}
+	return a, nil
+}
+
+// judgeTouch judges the key's state and what it proved. It gives the typed reason of a refusal, or nil.
+func judgeTouch(k state.Key, t sshsig.Touch, uv bool) *ledger.Reason {
+	switch {
+	case k.Suspended:
+		return &ledger.Reason{Code: api.CodeSuspended, Detail: fmt.Sprintf("key %s is suspended", k.Name)}
+	case !t.UserPresent():
+		return &ledger.Reason{Code: api.CodeNoTouch, Detail: fmt.Sprintf("key %s signed without a touch", k.Name)}
+	case uv && !t.UserVerified():
+		return &ledger.Reason{Code: api.CodeNoPIN, Detail: fmt.Sprintf("key %s signed without a PIN or biometric", k.Name)}
+	}
+	return nil
+}
+
+// judgeCounter comes last. late: crossed answers on a bad line. clone: the statement is newer than the one accepted, so the counter went back.
+func judgeCounter(k state.Key, t sshsig.Touch, issued time.Time) (r *ledger.Reason, clone bool) {
+	if t.Counter > k.Counter {
+		return nil, false
+	}
+	return &ledger.Reason{Code: api.CodeLate, Detail: fmt.Sprintf("the counter of %s is %d, and %d was accepted before", k.Name, t.Counter, k.Counter)},
+		issued.After(k.Issued)
+}
+
+// suspend records that a key's counter went back.
+func (c *CA) suspend(tx *state.Tx, a *act, accepted uint32) error {
+	e := c.entry(ledger.ActorCA, ledger.Subject{Person: a.key.Person, Key: a.key.Fingerprint},
+		&ledger.KeySuspended{Why: "counter_went_back", Accepted: accepted, Seen: a.touch.Counter})
+	_, _, err := tx.Append(e)
+	return err
+}
+
+// problem turns a typed reason about the key into what the person reads.
+func keyProblem(r ledger.Reason) *api.Problem {
+	p := &api.Problem{Status: 403, Code: r.Code, Detail: r.Detail, Reasons: []ledger.Reason{r}}
+	switch r.Code {
+	case api.CodeLate:
+		p.Status, p.Next = 409, []string{"ask again: an earlier answer may have crossed this one"}
+	case api.CodeNoTouch:
+		p.Next = []string{"touch the key when it blinks"}
+	case api.CodeNoPIN:
+		p.Next = []string{"give the key's PIN", "a key without a PIN: ssh-keygen or fido2-token -S sets one"}
+	case api.CodeSuspended:
+		p.Next = []string{"use your other key", "two approvers can lift it"}
+	}
+	return p
+}
+
+// signed puts the statement and its signature into an entry.
+func (a *act) signed(e *ledger.Entry) *ledger.Entry {
+	e.Statement, e.SSHSIG = string(a.ch.text), string(a.sig.Armor())
+	return e
+}

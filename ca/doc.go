@@ -1,0 +1,274 @@
+// Package ca is the certificate authority: requests → challenge → decision → certificate, enrolment, passes, sessions, the ledger.
+//
+// What it guarantees, and to whom:
+//   - to everybody: a certificate exists only after an enrolled hardware key signed the exact statement of what was asked, and the
+//     decision and the certificate are ledger entries, durable before the answer leaves (all goes through state.Do).
+//   - to the operator: who has not signed with an enrolled key writes nothing but one summing entry a minute, holds no memory
+//     beyond fixed bounds, and learns neither who is enrolled nor what the policy says.
+//   - to the auditor: every decision's entry carries the policy's hash and each fact that it stood on.
+package ca
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"breakglass/ca/api"
+	"breakglass/ca/state"
+	"breakglass/internal/name"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/policy"
+	"breakglass/policy/geo"
+	"breakglass/transcript"
+)
+
+// Version is what ca.started entries say.
+const Version = "0.1"
+
+// Config opens a CA.
+type Config struct {
+	Dir    string
+	Now    func() time.Time // nil is time.Now
+	Logger *slog.Logger     // nil is slog.Default
+}
+
+// CA is a running certificate authority. Close it.
+type CA struct {
+	cfg        Config
+	file       File
+	keys       *keys
+	state      *state.State
+	geo        *geo.DB
+	store      *transcript.FileStore
+	policy     atomic.Pointer[policy.Policy]
+	challenges *challenges
+	limits     *limits
+	strangers  *strangers
+	calls      *nonces
+	decoySeed  [32]byte
+	log        *slog.Logger
+}
+
+// Open opens the CA that Init made in cfg.Dir.
+func Open(cfg Config) (*CA, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	c := &CA{cfg: cfg, log: cfg.Logger}
+	var err error
+	if c.file, err = readFile(filepath.Join(cfg.Dir, "config.toml")); err != nil {
+		return nil, err
+	}
+	if c.keys, err = loadKeys(filepath.Join(cfg.Dir, "keys")); err != nil {
+		return nil, err
+	}
+	c.geo = geo.New(geo.Config{Country: c.file.Geo.Country, Anonymous: c.file.Geo.Anonymous})
+	if c.file.Geo != (FileGeo{}) {
+		if err := c.geo.Reload(); err != nil { // without it, unknown is the bad case: the CA still serves trusted networks
+			c.log.Error("geo database can't be read: every address outside of a trusted network counts as unknown", "error", err)
+		}
+	}
+	if c.store, err = transcript.NewFileStore(filepath.Join(cfg.Dir, "store")); err != nil {
+		return nil, fmt.Errorf("opening the transcript store: %w", err)
+	}
+	if c.state, err = state.Open(state.Config{Dir: cfg.Dir, Origin: c.keys.ledger.Name(), Signer: c.keys.ledger, Now: cfg.Now}); err != nil {
+		return nil, err
+	}
+	// Decoys must be the same after a restart, or a restart would tell them from real keys.
+	c.decoySeed = c.keys.decoySeed()
+	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(cfg.Now), newNonces(cfg.Now)
+	c.strangers = newStrangers(c)
+	if err := c.loadPolicy(); err != nil {
+		c.state.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// loadPolicy reads the policy in force from the ledger: the file beside it was only what init adopted.
+func (c *CA) loadPolicy() error {
+	return c.state.View(context.Background(), func(tx *state.Tx) error {
+		site, err := tx.Site()
+		if errors.Is(err, state.ErrNotFound) {
+			return nil // Init is at work
+		} else if err != nil {
+			return err
+		}
+		b, err := tx.Entry(site.PolicyIndex)
+		if err != nil {
+			return fmt.Errorf("reading the policy's entry: %w", err)
+		}
+		e, err := ledger.Decode(b)
+		if err != nil {
+			return err
+		}
+		f, ok := e.Facts.(*ledger.PolicyAdopted)
+		if !ok {
+			return fmt.Errorf("entry %d is %s, not a policy", site.PolicyIndex, e.Type())
+		}
+		p, err := policy.Load("policy of the ledger", []byte(f.Text))
+		if err != nil {
+			return err
+		}
+		c.policy.Store(p)
+		return nil
+	})
+}
+
+// Close flushes the strangers' sum and closes the state.
+func (c *CA) Close() error {
+	c.strangers.flush()
+	return c.state.Close()
+}
+
+// Rebuild makes every table anew from the ledger.
+func (c *CA) Rebuild() error { return c.state.Rebuild() }
+
+func (c *CA) now() time.Time { return c.cfg.Now().UTC() }
+
+// entry begins an entry of now.
+func (c *CA) entry(actor ledger.Actor, s ledger.Subject, f ledger.Facts) *ledger.Entry {
+	return &ledger.Entry{Time: ledger.At(c.now()), Actor: actor, Subject: s, Facts: f}
+}
+
+// site is the site as of now.
+func (c *CA) site(ctx context.Context) (s state.Site, err error) {
+	err = c.state.View(ctx, func(tx *state.Tx) error { s, err = tx.Site(); return err })
+	return s, err
+}
+
+// newSecret draws a token's secret and gives the hash under which the ledger knows it.
+func newSecret() (secret [32]byte, hash statement.Hash) {
+	rand.Read(secret[:])
+	return secret, sha256.Sum256(secret[:])
+}
+
+// inviteLifetime is how long a token is good: long enough to be carried to somebody.
+const inviteLifetime = 24 * time.Hour
+
+// Invite makes a one-time token for a person (api.ForPerson) or a jump (api.ForJump). It is local root's until the founding; in the
+// demo profile, which has no operators' keys to ask before the first enrolment, also after.
+func (c *CA) Invite(ctx context.Context, kind, who string) (api.Token, error) {
+	var t api.Token
+	site, err := c.site(ctx)
+	if err != nil {
+		return t, err
+	}
+	if site.Founded && site.Site.Profile != string(policy.Demo) {
+		return t, &api.Problem{Status: 403, Code: "operator_needed", Detail: "after the founding an invite takes an operator's touch"}
+	}
+	p := c.policy.Load()
+	switch kind {
+	case api.ForPerson:
+		if _, ok := p.Person(name.Person(who)); !ok {
+			return t, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: fmt.Sprintf("%q is no person of the policy", who), Next: []string{"add [people." + who + "] to the policy"}}
+		}
+	case api.ForJump:
+		if _, ok := p.Jump(name.Jump(who)); !ok {
+			return t, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: fmt.Sprintf("%q is no jump of the policy", who), Next: []string{"add [jumps." + who + "] to the policy"}}
+		}
+	default:
+		return t, fmt.Errorf("invite for %q", kind)
+	}
+	secret, hash := newSecret()
+	expires := c.now().Add(inviteLifetime).Truncate(time.Second)
+	s := ledger.Subject{}
+	if kind == api.ForPerson {
+		s.Person = name.Person(who)
+	} else {
+		s.Jump = name.Jump(who)
+	}
+	if err := c.state.Do(ctx, func(tx *state.Tx) error {
+		_, _, err := tx.Append(c.entry(ledger.ActorRoot, s, &ledger.InviteCreated{Invite: hash, For: kind, Name: who, Expires: ledger.At(expires)}))
+		return err
+	}); err != nil {
+		return t, err
+	}
+	_, note := c.state.Head()
+	nonce := statement.Nonce(secret)
+	text, _ := nonce.MarshalText()
+	return api.Token{Pins: api.Pins{Site: site.Site, Checkpoint: note}, For: kind, Name: who, Secret: string(text), Expires: expires}, nil
+}
+
+// Status is what an operator sees first.
+type Status struct {
+	Name, Profile, Origin string
+	Founded               bool
+	Policy                string
+	Addresses             []string
+	Entries               int64
+	Checkpoint            string
+	Keys, Recipients      int
+	Jumps                 []JumpStatus
+	OpenSessions          int
+	GeoCountry            time.Time
+}
+
+// JumpStatus is one jump's line.
+type JumpStatus struct {
+	Name      name.Jump
+	Addresses []string
+	Facts     int64
+}
+
+// Status reads the status.
+func (c *CA) Status(ctx context.Context) (*Status, error) {
+	st := &Status{}
+	err := c.state.View(ctx, func(tx *state.Tx) error {
+		site, err := tx.Site()
+		if err != nil {
+			return err
+		}
+		st.Name, st.Profile, st.Origin, st.Founded = site.Site.Name, site.Site.Profile, site.Site.Origin, site.Founded
+		st.Policy, st.Addresses, st.Entries = site.Policy, site.Site.Addresses, tx.Size()
+		for _, p := range c.policy.Load().People() {
+			k, err := tx.Keys(p)
+			if err != nil {
+				return err
+			}
+			st.Keys += len(k)
+		}
+		r, err := tx.Recipients()
+		if err != nil {
+			return err
+		}
+		st.Recipients = len(r)
+		jumps, err := tx.Jumps()
+		if err != nil {
+			return err
+		}
+		for _, j := range jumps {
+			st.Jumps = append(st.Jumps, JumpStatus{j.Jump.Name, j.Jump.Addresses, j.Number})
+		}
+		sessions, err := tx.Sessions("", maxSessions)
+		for _, s := range sessions {
+			if s.State == "open" {
+				st.OpenSessions++
+			}
+		}
+		return err
+	})
+	_, st.Checkpoint = c.state.Head()
+	st.GeoCountry, _ = c.geo.Built()
+	return st, err
+}
+
+// addr is the address of a connection's other side, unmapped.
+func addr(hostport string) netip.Addr {
+	ap, err := netip.ParseAddrPort(hostport)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}

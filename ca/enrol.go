@@ -1,0 +1,186 @@
+package ca
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/netip"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/ca/api"
+	"breakglass/ca/state"
+	"breakglass/internal/name"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/policy"
+)
+
+const (
+	// maxCredential bounds a credential id in bytes (CTAP allows 1023).
+	maxCredential = 1023
+	// maxAttestation bounds each part of an attestation in bytes: a certificate has under 2 KiB.
+	maxAttestation = 8 << 10
+)
+
+// enrolment is what is known between the steps.
+type enrolment struct {
+	person    name.Person
+	key       name.Key
+	invite    statement.Hash
+	challenge []byte
+	// after the second step:
+	public      ssh.PublicKey
+	credential  []byte
+	attestation *ledger.Attestation
+}
+
+func inviteRefused() *api.Problem {
+	return &api.Problem{Status: 403, Code: api.CodeInvite, Detail: "the token is unknown, was used, or is older than a day", Next: []string{"ask an operator for a new one: breakglass-ca invite NAME"}}
+}
+
+// invite finds a live invite by its secret.
+func (c *CA) invite(tx *state.Tx, secret, kind string) (state.Invite, statement.Hash, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(secret)
+	if err != nil || len(b) != 32 {
+		return state.Invite{}, statement.Hash{}, inviteRefused()
+	}
+	h := statement.Hash(sha256.Sum256(b))
+	i, err := tx.Invite(h)
+	if errors.Is(err, state.ErrNotFound) || err == nil && (i.Used || i.For != kind || c.now().After(i.Expires)) {
+		return i, h, inviteRefused()
+	}
+	return i, h, err
+}
+
+// enrol shows an invite and gets the client data that the authenticator attests. Nothing is spent yet.
+func (c *CA) enrol(ctx context.Context, q *api.EnrolAsk, from netip.Addr) (*api.EnrolChallenge, error) {
+	p := c.policy.Load()
+	if p.Profile != policy.Demo {
+		// No key of production may count on its own word for being hardware.
+		return nil, &api.Problem{Status: 403, Code: api.CodeAttestation, Detail: "this CA is of the production profile, and keys can't prove their make to it yet",
+			Next: []string{"use a demo policy to try breakglass"}}
+	}
+	key, err := name.ParseKey(q.Key)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	e := &enrolment{key: key, challenge: make([]byte, 32)}
+	rand.Read(e.challenge)
+	if err := c.state.View(ctx, func(tx *state.Tx) error {
+		i, h, err := c.invite(tx, q.Invite, api.ForPerson)
+		if err != nil {
+			return err
+		}
+		e.person, e.invite = name.Person(i.Name), h
+		keys, err := tx.Keys(e.person)
+		for _, k := range keys {
+			if k.Name == key {
+				return &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "you have a key of that name", Next: []string{"breakglass enroll TOKEN --key-name another"}}
+			}
+		}
+		return err
+	}); err != nil {
+		if pr := new(api.Problem); errors.As(err, &pr) && pr.Code == api.CodeInvite {
+			c.strangers.add("invite_refused", from)
+		}
+		return nil, err
+	}
+	now := c.now()
+	ch := &challenge{id: newID(), enrol: e, issued: now, expires: now.Add(statement.Validity)}
+	user := sha256.Sum256([]byte("breakglass user\x00" + string(e.person)))
+	return &api.EnrolChallenge{ID: ch.id, Person: e.person, Challenge: e.challenge, Profile: string(p.Profile), UserID: user[:]}, c.keep(ch)
+}
+
+// enrolKey takes the new credential and gives the statement that it has to sign.
+func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from netip.Addr) (*api.Challenge, error) {
+	ch := c.challenges.take(id)
+	if ch == nil || ch.enrol == nil || ch.st != nil {
+		c.strangers.add("unknown_statement", from)
+		return nil, expired()
+	}
+	pub, err := parseKey(q.PublicKey)
+	if err != nil {
+		return nil, badRequest("public_key: %v", err)
+	}
+	if app, err := sshsig.Application(pub); err != nil || app != api.Application {
+		return nil, badRequest("public_key: want %s with application %s", sshsig.KeyAlgoSK, api.Application)
+	}
+	if len(q.CredentialID) == 0 || len(q.CredentialID) > maxCredential || max(len(q.AuthData), len(q.Cert), len(q.Signature)) > maxAttestation {
+		return nil, badRequest("credential or attestation is missing or too long")
+	}
+	e := *ch.enrol
+	e.public, e.credential = pub, q.CredentialID
+	st := &statement.Enrolment{ID: newID(), Person: e.person, Key: e.key, PublicKey: authorized(pub), Credential: sha256.Sum256(e.credential), Invite: e.invite}
+	if q.Format != "" {
+		if q.Format != "packed" && q.Format != "none" {
+			return nil, badRequest("format %q: want packed or none", q.Format)
+		}
+		e.attestation = &ledger.Attestation{Format: q.Format, Challenge: e.challenge, AuthData: q.AuthData, Cert: q.Cert, Signature: q.Signature}
+		st.Attestation = sha256.Sum256(q.AuthData)
+	}
+	site, err := c.site(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st.Origin, st.Epoch = site.Site.Origin, site.Site.Epoch
+	st.Checkpoint, st.Nonce, st.Issued, st.Expires = c.moment()
+	next, err := c.hand(st, st.ID, e.person, true)
+	if err != nil {
+		return nil, err
+	}
+	next.enrol = &e
+	h, err := handle(e.key, pub, e.credential, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Challenge{ID: next.id, Statement: string(next.text), Namespace: statement.KindEnrolment.Namespace(), Keys: []api.KeyHandle{h}}, c.keep(next)
+}
+
+// signEnrolment takes the new key's first signature, spends the invite and records the key.
+func (c *CA) signEnrolment(ctx context.Context, id, armored string, from netip.Addr) (*api.Enrolled, error) {
+	ch := c.challenges.take(id)
+	if ch == nil || ch.enrol == nil || ch.st == nil {
+		c.strangers.add("unknown_statement", from)
+		return nil, expired()
+	}
+	e := ch.enrol
+	sig, err := sshsig.Parse([]byte(armored))
+	if err == nil {
+		err = sig.Verify(e.public, ch.st.Kind().Namespace(), ch.text)
+	}
+	var touch sshsig.Touch
+	if err == nil {
+		touch, err = sig.Touch()
+	}
+	if err != nil {
+		c.strangers.add("bad_signature", from)
+		return nil, refused()
+	}
+	fp := ssh.FingerprintSHA256(e.public)
+	a := &act{ch: ch, sig: sig, touch: touch, key: state.Key{Fingerprint: fp, Person: e.person, Name: e.key}}
+	p := c.policy.Load()
+	if r := judgeTouch(a.key, touch, p.Always.UV); r != nil {
+		return nil, keyProblem(*r)
+	}
+	err = c.state.Do(ctx, func(tx *state.Tx) error {
+		if _, err := tx.Key(fp); !errors.Is(err, state.ErrNotFound) {
+			return errors.Join(err, &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "this key is enrolled already"})
+		}
+		if i, err := tx.Invite(e.invite); err != nil || i.Used || c.now().After(i.Expires) {
+			return errors.Join(err, inviteRefused())
+		}
+		_, _, err := tx.Append(a.signed(c.entry(ledger.PersonActor(e.person), ledger.Subject{Person: e.person, Key: fp}, &ledger.KeyEnrolled{
+			Name: e.key, PublicKey: authorized(e.public), CredentialID: e.credential, Application: api.Application, Counter: touch.Counter,
+			Flags: touch.Flags, Invite: e.invite, Attestation: e.attestation, Software: p.Profile == policy.Demo,
+		})))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.Enrolled{Person: e.person, Key: e.key, Fingerprint: fp}, nil
+}

@@ -1,0 +1,190 @@
+package ca
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/ca/api"
+	"breakglass/ca/state"
+	"breakglass/internal/name"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+)
+
+// evidence gathers every entry about a request and those that they stand on (site, policies, founding, invites, keys, jumps, recipients, passes of readers),
+// each proved to one checkpoint.
+func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api.Evidence, error) {
+	if who == nil || who.person == "" {
+		return nil, passNeeded()
+	}
+	out := &api.Evidence{Request: id}
+	return out, c.state.View(ctx, func(tx *state.Tx) error {
+		own, err := tx.OfRequest(string(id))
+		if err != nil {
+			return err
+		}
+		if len(own) == 0 {
+			return &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: "no entry is about " + string(id), Next: []string{"breakglass sessions"}}
+		}
+		want := map[int64]bool{}
+		for _, typ := range []ledger.Type{"site.created", "site.changed", "founding"} {
+			list, err := tx.OfType(typ)
+			if err != nil {
+				return err
+			}
+			for _, n := range list {
+				want[n] = true
+			}
+		}
+		needs := &standsOn{tx: tx, want: want, readers: map[string]bool{}}
+		for _, n := range own {
+			want[n] = true
+			if err := needs.entry(n); err != nil {
+				return err
+			}
+		}
+		if err := needs.machinesAndReaders(); err != nil {
+			return err
+		}
+		var order []int64
+		for n := range want {
+			order = append(order, n)
+		}
+		slices.Sort(order)
+		// A note of exactly this snapshot, or of an older state that has all of it: the head may have grown since the view began.
+		head, note := c.state.Head()
+		size := head.Size
+		if size > tx.Size() {
+			return errRetry
+		}
+		out.Checkpoint = note
+		for _, n := range order {
+			if n >= size {
+				return errRetry
+			}
+			e, err := proven(tx, size, n)
+			if err != nil {
+				return err
+			}
+			out.Entries = append(out.Entries, e)
+		}
+		return nil
+	})
+}
+
+// errRetry says that head and snapshot are of two moments.
+var errRetry = errors.New("the ledger moved on: ask again")
+
+type standsOn struct {
+	tx      *state.Tx
+	want    map[int64]bool
+	readers map[string]bool // passes
+	ages    map[string]bool
+	jumps   map[name.Jump]bool
+}
+
+// entry adds what the entry names.
+func (s *standsOn) entry(n int64) error {
+	b, err := s.tx.Entry(n)
+	if err != nil {
+		return err
+	}
+	e, err := ledger.Decode(b)
+	if err != nil {
+		return err
+	}
+	if s.jumps == nil {
+		s.jumps, s.ages = map[name.Jump]bool{}, map[string]bool{}
+	}
+	if e.Subject.Jump != "" {
+		s.jumps[e.Subject.Jump] = true
+	}
+	if e.SSHSIG != "" {
+		if sig, err := sshsig.Parse([]byte(e.SSHSIG)); err == nil {
+			if err := s.key(ssh.FingerprintSHA256(sig.PublicKey)); err != nil {
+				return err
+			}
+		}
+	}
+	switch f := e.Facts.(type) {
+	case *ledger.GrantAllowed:
+		return s.policy(f.Used.Policy)
+	case *ledger.RequestDenied:
+		return s.policy(f.Used.Policy)
+	case *ledger.SessionOpened:
+		for _, a := range f.Recipients {
+			s.ages[a] = true
+		}
+		return s.policy(f.Policy)
+	case *ledger.TranscriptRead:
+		s.readers[f.Pass] = true
+	}
+	return nil
+}
+
+func (s *standsOn) policy(h statement.Hash) error {
+	n, err := s.tx.PolicyIndex(h.String())
+	if err == nil {
+		s.want[n] = true
+	}
+	return err
+}
+
+func (s *standsOn) key(fp string) error {
+	k, err := s.tx.Key(fp)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil // a machine's
+	}
+	if err == nil {
+		s.want[k.Index] = true
+	}
+	return err
+}
+
+// machinesAndReaders adds the entries of jumps, recipients and passes, and the keys that signed for them.
+func (s *standsOn) machinesAndReaders() error {
+	for j := range s.jumps {
+		row, err := s.tx.Jump(j)
+		if err != nil {
+			return err
+		}
+		s.want[row.Index] = true
+	}
+	recipients, err := s.tx.OfType("recipient.added")
+	if err != nil {
+		return err
+	}
+	passes, err := s.tx.OfType("pass.granted")
+	if err != nil {
+		return err
+	}
+	for _, n := range append(recipients, passes...) {
+		b, err := s.tx.Entry(n)
+		if err != nil {
+			return err
+		}
+		e, err := ledger.Decode(b)
+		if err != nil {
+			return err
+		}
+		switch f := e.Facts.(type) {
+		case *ledger.RecipientAdded:
+			if !s.ages[f.Age] {
+				continue
+			}
+		case *ledger.PassGranted:
+			if !s.readers[f.Pass] {
+				continue
+			}
+		}
+		s.want[n] = true
+		if err := s.key(e.Subject.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

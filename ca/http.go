@@ -1,0 +1,281 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"breakglass/ca/api"
+	"breakglass/ca/state"
+	"breakglass/internal/name"
+)
+
+// call is one HTTP request after its door: the body read within its limit, the signature judged.
+type call struct {
+	*http.Request
+	w    http.ResponseWriter
+	body []byte
+	from netip.Addr
+	who  *caller
+}
+
+// Handler serves the interface that package api describes.
+func (c *CA) Handler() http.Handler {
+	mux := http.NewServeMux()
+	// The unsigned asks are limited per network before anything is read.
+	ask := func(pattern string, fn func(*call) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			from := addr(r.RemoteAddr)
+			if !c.limits.allow(from) {
+				c.strangers.add("too_many", from)
+				c.problem(w, r, &api.Problem{Status: 429, Code: api.CodeTooMany, Detail: "too many asks from this network", Next: []string{"wait a few seconds and ask again"}})
+				return
+			}
+			c.serve(w, r, api.MaxBody, fn)
+		})
+	}
+	on := func(pattern string, limit int64, fn func(*call) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, limit, fn) })
+	}
+	ask("POST /v1/requests", with(func(k *call, q *api.Ask) (any, error) { return c.ask(k.Context(), q, k.from) }))
+	ask("POST /v1/requests/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.sign(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	on("GET /v1/requests/{id}", 0, func(k *call) (any, error) {
+		id, err := name.ParseRequestID(k.PathValue("id"))
+		if err != nil {
+			return nil, badRequest("%v", err)
+		}
+		return c.request(k.Context(), id, k.who)
+	})
+	ask("POST /v1/enrolments", with(func(k *call, q *api.EnrolAsk) (any, error) { return c.enrol(k.Context(), q, k.from) }))
+	ask("POST /v1/enrolments/{id}/key", with(func(k *call, q *api.EnrolKey) (any, error) {
+		return c.enrolKey(k.Context(), k.PathValue("id"), q, k.from)
+	}))
+	ask("POST /v1/enrolments/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signEnrolment(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	ask("POST /v1/passes", with(func(k *call, q *api.PassAsk) (any, error) { return c.pass(k.Context(), q, k.from) }))
+	ask("POST /v1/passes/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signPass(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	ask("POST /v1/recipients", with(func(k *call, q *api.RecipientAsk) (any, error) { return c.recipient(k.Context(), q, k.from) }))
+	ask("POST /v1/recipients/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signRecipient(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	ask("GET /v1/site", func(k *call) (any, error) { return c.SiteAnswer(k.Context()) })
+	ask("POST /v1/jumps", with(func(k *call, q *api.JoinAsk) (any, error) { return c.join(k.Context(), q, k.from) }))
+	on("GET /v1/sessions", 0, func(k *call) (any, error) {
+		var id name.RequestID
+		if s := k.URL.Query().Get("request"); s != "" {
+			var err error
+			if id, err = name.ParseRequestID(s); err != nil {
+				return nil, badRequest("%v", err)
+			}
+		}
+		return c.sessions(k.Context(), id, k.who)
+	})
+	on("POST /v1/sessions", api.MaxBody, with(func(k *call, q *api.SessionAsk) (any, error) { return c.openSession(k.Context(), q) }))
+	on("POST /v1/facts", maxFactsBody, with(func(k *call, q *api.FactsAsk) (any, error) { return c.facts(k.Context(), q, k.who) }))
+	on("POST /v1/hostcerts", api.MaxBody, with(func(k *call, q *api.HostCertsAsk) (any, error) { return c.hostCerts(k.Context(), q, k.who) }))
+	c.transcriptRoutes(on)
+	on("GET /v1/evidence/{id}", 0, func(k *call) (any, error) {
+		id, err := name.ParseRequestID(k.PathValue("id"))
+		if err != nil {
+			return nil, badRequest("%v", err)
+		}
+		for range 5 { // head and snapshot are taken apart; on a busy CA they may be of two moments
+			e, err := c.evidence(k.Context(), id, k.who)
+			if err == nil {
+				return e, nil
+			} else if !errors.Is(err, errRetry) {
+				return nil, err
+			}
+		}
+		return nil, errRetry
+	})
+	c.ledgerRoutes(ask, on)
+	return mux
+}
+
+// maxFactsBody bounds a delivery of facts.
+const maxFactsBody = maxFacts * 40 << 10
+
+func (c *CA) transcriptRoutes(on func(string, int64, func(*call) (any, error))) {
+	session := func(fn func(*call, name.SessionID) (any, error)) func(*call) (any, error) {
+		return func(k *call) (any, error) {
+			// In a path a session is k7f-2mq.1: a slash would be two segments.
+			s := k.PathValue("session")
+			id, err := name.ParseSessionID(strings.Replace(s, ".", "/", 1))
+			if err != nil || id.File() != s {
+				return nil, badRequest("session %q: want something like k7f-2mq.1", s)
+			}
+			return fn(k, id)
+		}
+	}
+	on("GET /v1/transcripts/{session}/size", 0, session(func(k *call, id name.SessionID) (any, error) { return c.transcriptSize(k.Context(), id, k.who) }))
+	on("PUT /v1/transcripts/{session}", api.MaxPiece, session(func(k *call, id name.SessionID) (any, error) {
+		offset, err := strconv.ParseInt(k.URL.Query().Get("offset"), 10, 64)
+		if err != nil || offset < 0 {
+			return nil, badRequest("offset %q", k.URL.Query().Get("offset"))
+		}
+		return c.putTranscript(k.Context(), id, offset, k.body, k.who)
+	}))
+	on("PUT /v1/transcripts/{session}/envelope", maxEnvelope, session(func(k *call, id name.SessionID) (any, error) {
+		return nil, c.putEnvelope(k.Context(), id, k.body, k.who)
+	}))
+	on("POST /v1/transcripts/{session}/finish", api.MaxBody, session(func(k *call, id name.SessionID) (any, error) {
+		q := new(api.FinishAsk)
+		if err := decode(k.body, q); err != nil {
+			return nil, err
+		}
+		return nil, c.finishTranscript(k.Context(), id, q, k.who)
+	}))
+	on("GET /v1/transcripts/{session}", 0, session(func(k *call, id name.SessionID) (any, error) {
+		return sent{}, c.readTranscript(k.w, k.Request, id, k.who)
+	}))
+	on("POST /v1/transcripts/{session}/envelope", api.MaxBody, session(func(k *call, id name.SessionID) (any, error) {
+		q := new(api.ReadAsk)
+		if err := decode(k.body, q); err != nil {
+			return nil, err
+		}
+		b, err := c.readEnvelope(k.Context(), id, q, k.who)
+		return raw{b, "application/octet-stream"}, err
+	}))
+}
+
+// ledgerRoutes are public, but for the entries themselves.
+func (c *CA) ledgerRoutes(ask func(string, func(*call) (any, error)), on func(string, int64, func(*call) (any, error))) {
+	on("GET /v1/checkpoint", 0, func(*call) (any, error) {
+		_, note := c.state.Head()
+		return raw{[]byte(note), "text/plain; charset=utf-8"}, nil
+	})
+	on("GET /v1/proof/consistency", 0, func(k *call) (any, error) {
+		from, err1 := strconv.ParseInt(k.URL.Query().Get("from"), 10, 64)
+		to, err2 := strconv.ParseInt(k.URL.Query().Get("to"), 10, 64)
+		head, _ := c.state.Head()
+		if errors.Join(err1, err2) != nil || from < 0 || from > to || to > head.Size {
+			return nil, badRequest("want 0 <= from <= to <= %d", head.Size)
+		}
+		out := &api.ConsistencyProof{From: from, To: to}
+		return out, c.state.View(k.Context(), func(tx *state.Tx) (err error) {
+			out.Proof, err = tx.Consistency(from, to)
+			return err
+		})
+	})
+	on("GET /v1/entries/{n}", 0, func(k *call) (any, error) {
+		if k.who == nil || k.who.person == "" {
+			return nil, passNeeded()
+		}
+		n, err := strconv.ParseInt(k.PathValue("n"), 10, 64)
+		head, note := c.state.Head()
+		if err != nil || n < 0 || n >= head.Size {
+			return nil, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: fmt.Sprintf("the ledger has entries 0 to %d", head.Size-1)}
+		}
+		var e api.ProvenEntry
+		err = c.state.View(k.Context(), func(tx *state.Tx) (err error) { e, err = proven(tx, head.Size, n); return err })
+		e.Checkpoint = note
+		return e, err
+	})
+}
+
+// with decodes a JSON body.
+func with[T any](fn func(*call, *T) (any, error)) func(*call) (any, error) {
+	return func(k *call) (any, error) {
+		q := new(T)
+		if err := decode(k.body, q); err != nil {
+			return nil, err
+		}
+		return fn(k, q)
+	}
+}
+
+func decode(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return badRequest("%v", err)
+	}
+	if d.More() {
+		return badRequest("something follows the JSON")
+	}
+	return nil
+}
+
+// sent is the answer of a function that wrote its own; raw is one that is no JSON.
+type sent struct{}
+type raw struct {
+	body []byte
+	typ  string
+}
+
+// serve is the one way from request to answer.
+func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(*call) (any, error)) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			c.log.Error("panic in a request", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			c.problem(w, r, errors.New("internal"))
+		}
+	}()
+	k := &call{Request: r, w: w, from: addr(r.RemoteAddr)}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
+		c.problem(w, r, &api.Problem{Status: 413, Code: api.CodeBadRequest, Detail: fmt.Sprintf("the body is over %d bytes", tooLong.Limit)})
+		return
+	} else if err != nil {
+		return // the client is gone
+	}
+	k.body = body
+	if k.who, err = c.caller(r, body, k.from); err != nil {
+		c.problem(w, r, err)
+		return
+	}
+	out, err := fn(k)
+	if err != nil {
+		c.problem(w, r, err)
+		return
+	}
+	switch x := out.(type) {
+	case sent:
+	case nil:
+		w.WriteHeader(http.StatusNoContent)
+	case raw:
+		w.Header().Set("Content-Type", x.typ)
+		w.Write(x.body)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(out); err != nil {
+			c.log.Warn("answering", "path", r.URL.Path, "error", err)
+		}
+	}
+}
+
+// problem is the one switch from error to HTTP status. What is not meant for the caller goes to the log alone.
+func (c *CA) problem(w http.ResponseWriter, r *http.Request, err error) {
+	p := new(api.Problem)
+	switch {
+	case errors.As(err, &p):
+	case errors.Is(err, errRetry), errors.Is(err, state.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		p = &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTooMany, Detail: "busy, or stopping", Next: []string{"try again"}}
+	case errors.Is(err, state.ErrInviteSpent):
+		p = inviteRefused()
+	default:
+		c.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		p = &api.Problem{Status: http.StatusInternalServerError, Code: api.CodeInternal, Detail: "the CA could not do it; its log says why", Next: []string{"ask an operator to look at the CA's log"}}
+	}
+	q := *p
+	q.Title = http.StatusText(q.Status)
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(q.Status)
+	json.NewEncoder(w).Encode(q)
+}

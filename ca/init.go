@@ -1,0 +1,111 @@
+package ca
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"breakglass/ca/state"
+	"breakglass/internal/durable"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/policy"
+)
+
+// InitConfig says what to make.
+type InitConfig struct {
+	Dir        string
+	PolicyName string // for error texts
+	Policy     []byte
+	Listen     string   // IP:PORT
+	Advertise  []string // IP:PORT where clients reach it; empty is Listen
+	Geo        FileGeo
+}
+
+// Init makes a CA: keys (active and standby), config, database, and the first entries: the site, the policy (unsigned: it is
+// the first) and, in the demo profile, its own founding.
+func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
+	p, err := policy.Load(cfg.PolicyName, cfg.Policy)
+	if err != nil {
+		return site, err
+	}
+	if len(cfg.Advertise) == 0 {
+		cfg.Advertise = []string{cfg.Listen}
+	}
+	for _, a := range append([]string{cfg.Listen}, cfg.Advertise...) {
+		if _, err := netip.ParseAddrPort(a); err != nil {
+			return site, fmt.Errorf("address %q: want IP:PORT, since names may not resolve on the day: %w", a, err)
+		}
+	}
+	for _, a := range cfg.Advertise {
+		if h, _, _ := net.SplitHostPort(a); netip.MustParseAddr(h).IsUnspecified() {
+			return site, fmt.Errorf("address %q can't be reached from elsewhere: say with --advertise where clients reach the CA", a)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Dir, "config.toml")); !errors.Is(err, fs.ErrNotExist) {
+		return site, fmt.Errorf("%w: %s", errExists, cfg.Dir)
+	}
+	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return site, err
+	}
+	// The origin names installation and profile for ever; the random part keeps two installations of one name apart.
+	var r [4]byte
+	rand.Read(r[:])
+	origin := fmt.Sprintf("breakglass/%s/%s/%s", p.Site.Name, p.Profile, hex.EncodeToString(r[:]))
+	active, err := makeKeys(filepath.Join(cfg.Dir, "keys"), origin)
+	if err != nil {
+		return site, fmt.Errorf("making keys: %w", err)
+	}
+	standby, err := makeKeys(filepath.Join(cfg.Dir, "standby-keys"), "")
+	if err != nil {
+		return site, fmt.Errorf("making standby keys: %w", err)
+	}
+	pair := func(n string) []string { return []string{active.ssh[n], standby.ssh[n]} }
+	site = ledger.Site{
+		Name: p.Site.Name, Profile: string(p.Profile), Origin: origin, Epoch: 1, LedgerKey: active.ledgerKey,
+		ClientCA: pair(fileClientCA), SessionCA: pair(fileSessionCA), HostCA: pair(fileHostCA), TLS: []string{active.tls, standby.tls},
+		Addresses: cfg.Advertise, Jumps: []ledger.SiteJump{},
+	}
+	for _, h := range p.HostCAs() { // the CA that answers for the jump must never be the one that vouches for a target
+		for _, own := range site.HostCA {
+			if authorized(h.Key) == own {
+				return site, fmt.Errorf("policy line %d: the host CA of %s is this CA's own", h.Line, h.Entry)
+			}
+		}
+	}
+	f := File{Listen: cfg.Listen, Geo: cfg.Geo}
+	if err := durable.WriteFile(filepath.Join(cfg.Dir, "policy.toml"), cfg.Policy, 0o600); err != nil {
+		return site, err
+	}
+	if err := f.write(filepath.Join(cfg.Dir, "config.toml")); err != nil {
+		return site, err
+	}
+	c, err := Open(Config{Dir: cfg.Dir})
+	if err != nil {
+		return site, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	var sum statement.Hash
+	if err := sum.UnmarshalText([]byte(p.SHA256)); err != nil {
+		return site, err
+	}
+	return site, c.state.Do(ctx, func(tx *state.Tx) error {
+		entries := []ledger.Facts{&ledger.SiteCreated{Site: site}, &ledger.PolicyAdopted{SHA256: sum, Text: string(cfg.Policy), How: "init"}}
+		if p.Profile == policy.Demo {
+			entries = append(entries, &ledger.Founding{Policy: sum, Owners: p.Site.Owners, Keys: []string{}, How: "demo"})
+		}
+		for _, e := range entries {
+			if _, _, err := tx.Append(c.entry(ledger.ActorRoot, ledger.Subject{}, e)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

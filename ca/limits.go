@@ -1,0 +1,67 @@
+package ca
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// askRate and askBurst are what one network (/24, /64) may ask without a signature: a team behind one address in an emergency
+	// stays far below, a flood does not.
+	askRate  = rate.Limit(2)
+	askBurst = 40
+	// allRate and allBurst are for everybody together.
+	allRate  = rate.Limit(200)
+	allBurst = 1000
+	// maxLimited bounds the networks remembered.
+	maxLimited = 20_000
+)
+
+// limits judges unsigned asks per network and in all.
+type limits struct {
+	now func() time.Time
+	mu  sync.Mutex
+	by  map[netip.Prefix]*rate.Limiter
+	all *rate.Limiter
+}
+
+func newLimits(now func() time.Time) *limits {
+	return &limits{now: now, by: map[netip.Prefix]*rate.Limiter{}, all: rate.NewLimiter(allRate, allBurst)}
+}
+
+// network is the unit of limits and sums: one customer's part of the address space.
+func network(a netip.Addr) netip.Prefix {
+	bits := 64
+	if a.Is4() {
+		bits = 24
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// allow says whether a may ask now.
+func (l *limits) allow(a netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if len(l.by) >= maxLimited {
+		for p, r := range l.by { // those that are full again say nothing; if none is, forget some: the limit for all still holds
+			if r.TokensAt(now) >= askBurst || len(l.by) >= maxLimited {
+				delete(l.by, p)
+			}
+		}
+	}
+	p := network(a)
+	r := l.by[p]
+	if r == nil {
+		r = rate.NewLimiter(askRate, askBurst)
+		l.by[p] = r
+	}
+	return r.AllowN(now, 1) && l.all.AllowN(now, 1)
+}

@@ -1,0 +1,123 @@
+package ca
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"breakglass/ca/state"
+	"breakglass/ledger"
+)
+
+const (
+	// headerTimeout bounds what a stranger may hold a connection with before its request is there.
+	headerTimeout = 10 * time.Second
+	// bodyTimeout bounds a whole request: the longest is a piece of a transcript on a bad line.
+	bodyTimeout = 60 * time.Second
+	// writeTimeout bounds an answer: the longest is a transcript.
+	writeTimeout = 30 * time.Minute
+	idleTimeout  = 2 * time.Minute
+	// maxHeader bounds headers in bytes: a signed call's have about 4 KiB.
+	maxHeader = 16 << 10
+	// maxConnections bounds connections in all, and maxPerAddress those of one address, so that one can't take all.
+	maxConnections = 4096
+	maxPerAddress  = 256
+	// drainTimeout is how long running requests may take after the stop.
+	drainTimeout = 10 * time.Second
+)
+
+// Serve listens as the configuration says, records that the CA serves, and serves until ctx ends; then it drains and records that.
+func (c *CA) Serve(ctx context.Context) error {
+	l, err := net.Listen("tcp", c.file.Listen)
+	if err != nil {
+		return fmt.Errorf("serving: %w", err)
+	}
+	if err := c.record(&ledger.CAStarted{Version: Version}); err != nil {
+		l.Close()
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.strangers.run(ctx) })
+	s := &http.Server{
+		Handler: c.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	// A stranger's broken handshake is no line in the log: net/http would write one each.
+	tl := tls.NewListener(&capped{Listener: l, by: map[string]int{}}, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{c.keys.tls}, NextProtos: []string{"http/1.1"}})
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(tl) }()
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		drain, stop := context.WithTimeout(context.Background(), drainTimeout)
+		err = s.Shutdown(drain)
+		stop()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = s.Close()
+		}
+	}
+	cancel()
+	wg.Wait()
+	c.strangers.flush()
+	return errors.Join(err, c.record(&ledger.CAStopped{Why: "stopped"}))
+}
+
+func (c *CA) record(f ledger.Facts) error {
+	return c.state.Do(context.Background(), func(tx *state.Tx) error {
+		_, _, err := tx.Append(c.entry(ledger.ActorCA, ledger.Subject{}, f))
+		return err
+	})
+}
+
+// capped closes what comes above the caps at once: the accept loop never waits.
+type capped struct {
+	net.Listener
+	mu  sync.Mutex
+	all int
+	by  map[string]int
+}
+
+func (l *capped) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		who, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		l.mu.Lock()
+		if l.all >= maxConnections || l.by[who] >= maxPerAddress {
+			l.mu.Unlock()
+			c.Close()
+			continue
+		}
+		l.all++
+		l.by[who]++
+		l.mu.Unlock()
+		return &cappedConn{Conn: c, release: sync.OnceFunc(func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.all--
+			if l.by[who]--; l.by[who] == 0 {
+				delete(l.by, who)
+			}
+		})}, nil
+	}
+}
+
+type cappedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *cappedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}

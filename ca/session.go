@@ -1,0 +1,279 @@
+package ca
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/ca/api"
+	"breakglass/ca/state"
+	"breakglass/internal/name"
+	"breakglass/internal/sshcert"
+	"breakglass/internal/sshsig"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/policy"
+)
+
+// maxSessions bounds a listing.
+const maxSessions = 10_000
+
+// openSession is the CA's decision whether a connection at a jump may become a session. What it answers is the entry.
+func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAnswer, error) {
+	var st statement.Session
+	if err := statement.Parse([]byte(q.Statement), &st); err != nil {
+		return nil, badRequest("%v", err)
+	}
+	sig, err := sshsig.Parse([]byte(q.SSHSIG))
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	now := c.now()
+	if d := now.Sub(st.Issued); d > api.CallSkew || d < -api.CallSkew {
+		return nil, &api.Problem{Status: 401, Code: "clock", Detail: fmt.Sprintf("the jump's clock is %v from the CA's", -d)}
+	}
+	var out *api.SessionAnswer
+	var refusal *api.Problem
+	var idx int64
+	var raw []byte
+	err = c.state.Do(ctx, func(tx *state.Tx) error {
+		out, refusal = nil, nil
+		j, err := tx.Jump(st.Jump)
+		if errors.Is(err, state.ErrNotFound) {
+			return refused()
+		} else if err != nil {
+			return err
+		}
+		key, err := parseKey(j.Jump.Key)
+		if err != nil {
+			return err
+		}
+		if st.Origin != c.keys.ledger.Name() || sig.Verify(key, statement.KindSession.Namespace(), []byte(q.Statement)) != nil {
+			return refused()
+		}
+		if used, err := tx.NonceUsed(st.Nonce); err != nil || used {
+			return errors.Join(err, expired())
+		}
+		s := &sessionAsk{st: &st, jump: j, q: q}
+		var entry *ledger.Entry
+		if out, entry, refusal, err = c.session(tx, s); err != nil {
+			return err
+		}
+		entry.Statement, entry.SSHSIG = q.Statement, string(sig.Armor())
+		if idx, raw, err = tx.Append(entry); err != nil || refusal != nil {
+			return err
+		}
+		_, _, err = tx.Append(c.issued(entry.Subject, sshcert.Session, s.cert))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if refusal != nil {
+		return nil, refusal
+	}
+	out.Entry.Index, out.Entry.Entry = idx, string(raw)
+	head, note := c.state.Head()
+	out.Entry.Checkpoint = note
+	return out, c.state.View(ctx, func(tx *state.Tx) error {
+		out.Entry.Proof, err = tx.Inclusion(head.Size, idx)
+		return err
+	})
+}
+
+type sessionAsk struct {
+	st   *statement.Session
+	jump state.Jump
+	q    *api.SessionAsk
+	cert *ssh.Certificate // the session certificate
+}
+
+// session judges, in the writer. It gives the entry to append: session.opened, or session.refused with a problem.
+func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.Entry, *api.Problem, error) {
+	st, now, p := s.st, c.now(), c.policy.Load()
+	actor := ledger.JumpActor(st.Jump)
+	subject := ledger.Subject{Jump: st.Jump, Login: st.Login, Host: st.Host}
+	var used ledger.Used
+	no := func(code, detail string, more ...ledger.Reason) (*api.SessionAnswer, *ledger.Entry, *api.Problem, error) {
+		reasons := append([]ledger.Reason{{Code: code, Detail: detail}}, more...)
+		pr := &api.Problem{Status: 403, Code: api.CodeSession, Detail: detail, Reasons: reasons, Request: subject.Request,
+			Next: []string{fmt.Sprintf("breakglass request %s@%s", subject.Login, subject.Host)}}
+		return nil, c.entry(actor, subject, &ledger.SessionRefused{Peer: st.Peer, Reasons: reasons, Used: used}), pr, nil
+	}
+	cert, err := sshcert.Parse([]byte(st.Certificate))
+	if err == nil {
+		err = sshcert.Verify(cert, sshcert.Client, []ssh.PublicKey{c.keys.clientCA.PublicKey()}, now)
+	}
+	if err != nil {
+		return no("certificate", err.Error())
+	}
+	g, err := sshcert.ParseGrant(cert.CriticalOptions[sshcert.OptionGrant])
+	if err != nil {
+		return no("certificate", err.Error())
+	}
+	_, person, err := sshcert.ParseKeyID(cert.KeyId)
+	if err != nil {
+		return no("certificate", err.Error())
+	}
+	subject.Request, subject.Person, subject.Host, subject.Login = g.Request, person, g.Host, st.Login
+	r, err := tx.Request(g.Request)
+	if errors.Is(err, state.ErrNotFound) || err == nil && (r.Allowed == nil || r.Certificate != authorized(cert)) {
+		return no("certificate_unrecorded", "no entry holds this certificate") // somebody else signed with the CA's key
+	} else if err != nil {
+		return nil, nil, nil, err
+	}
+	if !now.Before(r.Until) {
+		return no(api.CodeGrantEnded, fmt.Sprintf("the grant %s ended at %s", r.ID, r.Until.UTC().Format("15:04:05Z")))
+	}
+	if st.Login != r.Login || st.Host != "" && st.Host != r.Host {
+		return no("other_target", fmt.Sprintf("the grant is for %s@%s", r.Login, r.Host))
+	}
+	peer, err := netip.ParseAddr(st.Peer)
+	if err != nil {
+		return nil, nil, nil, badRequest("peer %q: want an address", st.Peer)
+	}
+	if err := sshcert.FromSource(cert, peer); err != nil {
+		return no("other_address", fmt.Sprintf("the certificate is not for %s", peer))
+	}
+	jumpKey, err := parseKey(st.Key)
+	if err != nil || jumpKey.Type() != ssh.KeyAlgoED25519 {
+		return nil, nil, nil, badRequest("key: want an ssh-ed25519 public key")
+	}
+	// The policy once more, as it is now, with the address that the jump sees.
+	asked := &statement.Request{}
+	if err := statement.Parse([]byte(r.Statement), asked); err != nil {
+		return nil, nil, nil, err
+	}
+	keyState := policy.KeyLive
+	if k, err := tx.Key(r.Allowed.Used.Touch.Key); err != nil {
+		return nil, nil, nil, err
+	} else if k.Suspended {
+		keyState = policy.KeySuspended
+	}
+	forwards, err := policyForwards(asked.Forwards)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	touch := sshsig.Touch{Flags: r.Allowed.Used.Touch.Flags, Counter: r.Allowed.Used.Touch.Counter}
+	sources := c.geo.Sources(peer)
+	used = usedFacts(p, sources, nil)
+	used.Key, used.Touch = keyState.String(), r.Allowed.Used.Touch
+	d := policy.DecideSession(p, policy.Grant{Request: policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: asked.Minutes,
+		Reason: asked.Reason, Ticket: asked.Ticket, Failure: asked.Failure, Severity: asked.Severity, Forwards: forwards, Drill: asked.Drill != ""}, Start: r.AllowedAt, End: r.Until},
+		policy.Facts{Now: now, Sources: sources, Touch: policy.TriOf(touch.UserPresent()), UV: policy.TriOf(touch.UserVerified()), Key: keyState})
+	if d.Outcome != policy.Allow {
+		more := reasonsOf(d.Reasons)
+		if len(more) == 0 {
+			more = []ledger.Reason{{Code: api.CodeApproval, Detail: "the policy now asks for approvals"}}
+		}
+		return no(more[0].Code, more[0].Detail, more[1:]...)
+	}
+	host, ok := p.Host(r.Host)
+	if !ok || len(host.HostKeys)+len(host.HostCA) == 0 {
+		return no("unknown_host", fmt.Sprintf("the policy names no key by which %s is known", r.Host))
+	}
+	recipients, err := c.recipients(tx, p)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if len(recipients) == 0 {
+		return no(api.CodeNoRecipient, "nobody could read the recording: no reader of the policy has run `breakglass reviewer init`")
+	}
+	n, err := tx.NextSession(r.ID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	subject.Session = r.ID.Session(n)
+	source, err := addresses(s.jump.Jump.Source)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	until := r.Until
+	if d.End.Before(until) {
+		until = d.End
+	}
+	f := &ledger.SessionOpened{Door: st.Door, Peer: st.Peer, SSHSession: st.SSHSession, Serial: cert.Serial, Key: st.Key, Addresses: host.Address,
+		HostKeys: keyTexts(host.HostKeys), HostCAs: keyTexts(host.HostCA), Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()),
+		Forwards: forwardTexts(d.Forwards, r.Allowed.Forwards), Policy: used.Policy, Rule: d.Rule, Used: used}
+	for _, rc := range recipients {
+		f.Recipients = append(f.Recipients, rc.Age)
+		if !slices.Contains(f.Readers, rc.Person) {
+			f.Readers = append(f.Readers, rc.Person)
+		}
+	}
+	linted, err := sshcert.Lint(sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now), sshcert.Session)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if s.cert, err = linted.Sign(c.keys.sessionCA); err != nil {
+		return nil, nil, nil, err
+	}
+	f.Certificate = authorized(s.cert)
+	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},
+		c.entry(actor, subject, f), nil, nil
+}
+
+// forwardTexts are those that the policy allows now and the grant allowed then.
+func forwardTexts(now []policy.Forward, then []string) []string {
+	var out []string
+	for _, f := range now {
+		if slices.Contains(then, f.String()) {
+			out = append(out, f.String())
+		}
+	}
+	return out
+}
+
+func keyTexts(keys []ssh.PublicKey) []string {
+	var out []string
+	for _, k := range keys {
+		out = append(out, authorized(k))
+	}
+	return out
+}
+
+func addresses(list []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, s := range list {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func sessionState(s state.Session) api.SessionState {
+	out := api.SessionState{ID: s.ID, Person: s.Person, Login: s.Login, Host: s.Host, Jump: s.Jump, Reason: s.Reason, Peer: s.Peer,
+		Opened: s.Opened.UTC(), Until: s.Until.UTC(), State: s.State, Stored: s.Stored, Seconds: s.Seconds}
+	if !s.Ended.IsZero() {
+		out.Ended = s.Ended.UTC()
+	}
+	if s.Head != nil {
+		out.Bytes = s.Head.Bytes
+	}
+	return out
+}
+
+// sessions lists what a caller may see: all with a pass, a request's own to its client key.
+func (c *CA) sessions(ctx context.Context, request name.RequestID, who *caller) ([]api.SessionState, error) {
+	out := []api.SessionState{}
+	return out, c.state.View(ctx, func(tx *state.Tx) error {
+		if who == nil || who.person == "" {
+			r, err := tx.Request(request)
+			if err != nil || !who.mayReadRequest(r) {
+				return passNeeded()
+			}
+		}
+		list, err := tx.Sessions(request, maxSessions)
+		for _, s := range list {
+			out = append(out, sessionState(s))
+		}
+		return err
+	})
+}
