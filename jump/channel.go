@@ -61,6 +61,9 @@ type channel struct {
 	gate     chan struct{} // open once something was started
 	gateOnce sync.Once
 
+	exited   chan struct{} // closed once the exit status is out, or never comes
+	exitOnce sync.Once
+
 	mu      sync.Mutex
 	pty     bool
 	started bool
@@ -96,7 +99,7 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 		deny(ssh.ConnectionFailed, "breakglass: malformed channel open")
 		return
 	}
-	c := &channel{s: s, id: id, gate: make(chan struct{})}
+	c := &channel{s: s, id: id, gate: make(chan struct{}), exited: make(chan struct{})}
 	if !s.add(c) {
 		deny(ssh.ResourceShortage, fmt.Sprintf("breakglass: no more than %d channels in one session", maxChannels))
 		return
@@ -182,7 +185,11 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 		ended := make(chan struct{})
 		run(nil, "end of output", func() {
 			// EOF toward the client stops stdout and stderr alike (X:channel.go sentEOF), so both must be drained first.
+			// And the exit status must be out: a client that has sent its EOF closes when it gets ours, X answers a close at
+			// once, and nothing can follow (sshd itself holds its close back until it has sent the status). So a command that
+			// closes its output and runs on shows its end of output with its exit.
 			output.Wait()
+			<-c.exited
 			if c.side(transcript.KindEOF, transcript.FromHost) == nil {
 				c.client.CloseWrite()
 			}
@@ -190,7 +197,11 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 		})
 		for req := range hostReqs {
 			c.request(req, transcript.FromHost)
+			if req.Type == "exit-status" || req.Type == "exit-signal" {
+				c.exit()
+			}
 		}
+		c.exit()
 		<-ended
 		c.side(transcript.KindClose, transcript.FromHost)
 		c.client.Close()
@@ -202,6 +213,8 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 func (c *channel) side(k transcript.Kind, from transcript.Side) error {
 	return c.s.rec.now(transcript.Event{Kind: k, Chan: c.id, Data: []byte{byte(from)}})
 }
+
+func (c *channel) exit() { c.exitOnce.Do(func() { close(c.exited) }) }
 
 func (c *channel) open() { c.gateOnce.Do(func() { close(c.gate) }) }
 
