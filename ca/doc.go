@@ -272,3 +272,9 @@ func addr(hostport string) netip.Addr {
 	}
 	return ap.Addr().Unmap().WithZone("")
 }
+
+// Checkpoint is the newest signed head.
+func (c *CA) Checkpoint() string {
+	_, note := c.state.Head()
+	return note
+}

@@ -155,8 +155,7 @@ func (c *CA) transcriptRoutes(on func(string, int64, func(*call) (any, error))) 
 // ledgerRoutes are public, but for the entries themselves.
 func (c *CA) ledgerRoutes(ask func(string, func(*call) (any, error)), on func(string, int64, func(*call) (any, error))) {
 	on("GET /v1/checkpoint", 0, func(*call) (any, error) {
-		_, note := c.state.Head()
-		return raw{[]byte(note), "text/plain; charset=utf-8"}, nil
+		return raw{[]byte(c.Checkpoint()), "text/plain; charset=utf-8"}, nil
 	})
 	on("GET /v1/proof/consistency", 0, func(k *call) (any, error) {
 		from, err1 := strconv.ParseInt(k.URL.Query().Get("from"), 10, 64)

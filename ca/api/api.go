@@ -72,6 +72,12 @@ type Problem struct {
 
 func (p *Problem) Error() string { return fmt.Sprintf("%s: %s", p.Code, p.Detail) }
 
+// About names the request that the problem is about.
+func (p *Problem) About(id name.RequestID) *Problem {
+	p.Request = id
+	return p
+}
+
 // Codes of problems that are no policy reason (those are policy's own codes, listed in Reasons, under CodeDenied).
 const (
 	CodeDenied      = "denied"                  // 403: by the policy, after a valid signature; Reasons says why

@@ -220,3 +220,6 @@ func (p *Person) stopAgent() {
 		fmt.Fprintf(os.Stderr, "ending %s's background process: %v\n%s", p.Name, err, out)
 	}
 }
+
+// Target is the login@host that the demo's policy opens.
+func (p *Person) Target() string { return p.road.Login + "@" + Host }
