@@ -79,16 +79,21 @@ func me(t testing.TB) string {
 
 // world is a CA in memory, a stock sshd and a jump, on loopback.
 type world struct {
-	t     testing.TB
-	dir   string
-	ca    *authority
-	login string
-	sshd  string // address
-	jump  string
-	j     *Jump
-	jour  *journal.Journal
-	log   *bytes.Buffer
-	stop  func() error
+	t      testing.TB
+	dir    string
+	ca     *authority
+	login  string
+	sshd   string // address
+	jump   string
+	j      *Jump
+	jour   *journal.Journal
+	log    *bytes.Buffer
+	stop   func() error
+	served chan error // what Serve ended with
+
+	segments    int
+	segmentSize int64
+	fs          journal.FS
 }
 
 // newWorld starts everything; settings run before the jump does.
@@ -109,7 +114,9 @@ func newWorld(t testing.TB, settings ...func(*world)) *world {
 
 func (w *world) startJump(l net.Listener) {
 	w.jump = l.Addr().String()
-	jour, rec, err := journal.Open(journal.Config{Dir: filepath.Join(w.dir, "journal")})
+	cfg := journal.Config{Dir: filepath.Join(w.dir, "journal"), Segments: w.segments, SegmentSize: w.segmentSize, Reserve: w.segmentSize / 8}
+	cfg.FS = w.fs
+	jour, rec, err := journal.Open(cfg)
 	check(w.t, err)
 	w.jour = jour
 	w.log = &bytes.Buffer{}
@@ -121,7 +128,8 @@ func (w *world) startJump(l net.Listener) {
 		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	check(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
+	w.served = done
 	go func() { done <- w.j.Serve(ctx, l) }()
 	stopped := false
 	w.stop = func() error {

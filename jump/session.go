@@ -248,6 +248,7 @@ func (s *session) cut(reason, text string) {
 	s.mu.Lock()
 	if s.over || s.reason != "" {
 		s.mu.Unlock()
+		<-s.done // whoever was first tells the person and closes
 		return
 	}
 	s.reason = reason
