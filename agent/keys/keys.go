@@ -26,6 +26,9 @@ const TouchTime = 30 * time.Second
 var (
 	// ErrNotHere says that this way of signing reaches none of the keys: the next may.
 	ErrNotHere = errors.New("no enrolled security key is here")
+	// ErrRefused says that a key was reached through another program, which says no more than that it didn't sign: not touched, wrong
+	// PIN, unplugged.
+	ErrRefused = errors.New("the security key did not sign")
 	// ErrNoPIN says that a PIN is wanted and there is nobody to ask.
 	ErrNoPIN = errors.New("the security key wants its PIN and there is no terminal to ask on")
 )

@@ -52,8 +52,7 @@ func (s *SSHAgent) Sign(ctx context.Context, statement []byte, namespace string,
 				return nil, fmt.Errorf("ssh-agent: %w", ctx.Err())
 			}
 			if err != nil {
-				// "agent refused operation" is all that the protocol has for: not touched, wrong PIN, not plugged in.
-				return nil, fmt.Errorf("ssh-agent refused for key %s (not touched, wrong PIN, or not plugged in): %w", k.Name, err)
+				return nil, fmt.Errorf("%w: ssh-agent, key %s: %w", ErrRefused, k.Name, err)
 			}
 			return &sshsig.Signature{PublicKey: pub, Namespace: namespace, Inner: *sig}, nil
 		}

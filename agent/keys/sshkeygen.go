@@ -1,14 +1,12 @@
 package keys
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"breakglass/ca/api"
 	"breakglass/internal/sshsig"
@@ -66,11 +64,9 @@ func (s *SSHKeygen) one(ctx context.Context, path string, statement []byte, name
 		return nil, fmt.Errorf("signing with ssh-keygen: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, path, "-Y", "sign", "-f", key, "-n", namespace, msg)
-	var said bytes.Buffer
 	cmd.Stderr = os.Stderr // "Confirm user presence for key …", and the PIN's prompt
-	cmd.Stdout = &said
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("signing with ssh-keygen and key %s: %w %s", k.Name, err, strings.TrimSpace(said.String()))
+		return nil, fmt.Errorf("%w: ssh-keygen, key %s: %w", ErrRefused, k.Name, err)
 	}
 	armored, err := os.ReadFile(msg + ".sig")
 	if err != nil {

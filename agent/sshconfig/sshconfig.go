@@ -46,6 +46,7 @@ func (s Session) Options() ([]Option, error) {
 		// The person's own configuration may give the name another address: the certificate to check is the asked name's.
 		{"HostName", string(s.Host)},
 		{"HostKeyAlias", string(s.Host)},
+		{"Port", "22"},
 		{"CanonicalizeHostname", "no"},
 	}, common...), nil
 }
@@ -145,6 +146,9 @@ func (b Block) Text() (string, error) {
 			opts[i].Value = known
 		}
 	}
+	// As HostName and Port of Session: an address that the person's own configuration gives the name isn't the name to check. (%h is
+	// what was typed here; HostKeyAlias takes no token.)
+	opts = append([]Option{{"HostName", "%h"}, {"Port", "22"}}, opts...)
 	var w strings.Builder
 	w.WriteString("# Written by `breakglass config install`; it is replaced whole the next time.\n")
 	write := func() {

@@ -11,6 +11,7 @@ import (
 
 	"breakglass/agent"
 	"breakglass/agent/background"
+	"breakglass/agent/fido2/helper"
 	"breakglass/agent/home"
 	"breakglass/agent/keys"
 	"breakglass/agent/terminal"
@@ -126,7 +127,12 @@ func (a *app) signer() (keys.Backends, *keys.FIDO2, error) {
 		}
 		return keys.Backends{s}, fido, nil
 	}
-	return keys.Backends{fido, all["ssh-agent"], all["ssh-keygen"]}, fido, nil
+	b := keys.Backends{fido, all["ssh-agent"]}
+	// Where our helper stands, ssh-keygen finds no device that it doesn't, and would only say so in its own words.
+	if _, err := helper.Find(); a.getenv("BREAKGLASS_FIDO2") == "" && err != nil || a.getenv("SSH_SK_PROVIDER") != "" {
+		b = append(b, all["ssh-keygen"])
+	}
+	return b, fido, nil
 }
 
 // agent asks the CA on behalf of the person at the terminal; the caller has the second result forget its PIN.

@@ -91,7 +91,7 @@ func statusOf(err error) int {
 		return exitInterrupted
 	case errors.As(err, &p):
 		return statusOfProblem(p)
-	case errors.As(err, &w), errors.Is(err, keys.ErrNotHere), errors.Is(err, keys.ErrNoPIN), errors.Is(err, agent.ErrTooSlow),
+	case errors.As(err, &w), errors.Is(err, keys.ErrNotHere), errors.Is(err, keys.ErrRefused), errors.Is(err, keys.ErrNoPIN), errors.Is(err, agent.ErrTooSlow),
 		errors.Is(err, agent.ErrStatement):
 		return exitKey
 	case errors.Is(err, client.ErrUnreachable):
@@ -137,6 +137,8 @@ func codeOf(err error) string {
 		return "no_touch"
 	case errors.Is(err, keys.ErrNotHere):
 		return "no_key"
+	case errors.Is(err, keys.ErrRefused):
+		return "key_refused"
 	case errors.Is(err, keys.ErrNoPIN):
 		return "no_pin"
 	case errors.Is(err, home.ErrNotEnrolled):
@@ -175,7 +177,9 @@ func hintsOf(err error) []string {
 		return []string{"unplug the key, plug it in again, and mind the tries that are left"}
 	case errors.Is(err, wire.PINBlocked.Err()), errors.Is(err, wire.PINNotSet.Err()):
 		return []string{"use your other key; `breakglass keys` lists yours"}
-	case errors.As(err, &w), errors.Is(err, agent.ErrTooSlow):
+	case errors.Is(err, keys.ErrNotHere):
+		return []string{"plug in an enrolled key; `breakglass keys` lists yours"}
+	case errors.As(err, &w), errors.Is(err, keys.ErrRefused), errors.Is(err, agent.ErrTooSlow):
 		return []string{"try again, and touch the key when it blinks"}
 	case errors.Is(err, keys.ErrNoPIN):
 		return []string{"run it on a terminal, or name a program that asks in SSH_ASKPASS with SSH_ASKPASS_REQUIRE=force"}

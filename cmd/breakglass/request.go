@@ -21,8 +21,8 @@ import (
 const (
 	// liveEnough is how much of a grant must be left to be used without asking again.
 	liveEnough = 10 * time.Second
-	// reasonHint is what the prompt says; the policy may want more, and says so.
-	reasonHint = 20
+	// reasonMin saves a touch that the policy would answer with a no: 20 is its default. It may want more, and says so.
+	reasonMin = 20
 )
 
 // asked are the flags of a request.
@@ -103,7 +103,7 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 	}
 	defer fido.Forget()
 	if q.reason == "" {
-		q.reason, err = a.term.Ask(ctx, fmt.Sprintf("Why? (recorded, at least %d characters)  ", reasonHint))
+		q.reason, err = a.term.Ask(ctx, fmt.Sprintf("Why? (recorded, at least %d characters)  ", reasonMin))
 		if errors.Is(err, terminal.ErrNobody) {
 			return nil, withStatus(exitUsage, errors.New("no reason given, and no terminal to ask for one on"),
 				fmt.Sprintf("breakglass request --reason TEXT %s@%s", login, host))
@@ -113,8 +113,9 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 		}
 	}
 	q.reason = strings.TrimSpace(q.reason)
-	if q.reason == "" || !utf8.ValidString(q.reason) {
-		return nil, usagef("a reason is needed")
+	if n := utf8.RuneCountInString(q.reason); n < reasonMin {
+		return nil, withStatus(exitUsage, fmt.Errorf("the reason has %d characters, at least %d are wanted", n, reasonMin),
+			"say what is down and why it can't wait: it is what the reviewer reads first")
 	}
 	for what, s := range map[string]string{"reason": q.reason, "ticket": q.ticket, "failure": q.failure, "severity": q.severity, "drill": q.drill} {
 		if err := statement.CheckText(s); err != nil {
