@@ -55,18 +55,13 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 			order = append(order, n)
 		}
 		slices.Sort(order)
-		// A note of exactly this snapshot, or of an older state that has all of it: the head may have grown since the view began.
-		head, note := c.state.Head()
-		size := head.Size
-		if size > tx.Size() {
-			return errRetry
+		head, note, err := tx.Head()
+		if err != nil {
+			return err
 		}
 		out.Checkpoint = note
 		for _, n := range order {
-			if n >= size {
-				return errRetry
-			}
-			e, err := proven(tx, size, n)
+			e, err := proven(tx, head.Size, n)
 			if err != nil {
 				return err
 			}
@@ -75,9 +70,6 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 		return nil
 	})
 }
-
-// errRetry says that head and snapshot are of two moments.
-var errRetry = errors.New("the ledger moved on: ask again")
 
 type standsOn struct {
 	tx      *state.Tx

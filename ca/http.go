@@ -92,15 +92,7 @@ func (c *CA) Handler() http.Handler {
 		if err != nil {
 			return nil, badRequest("%v", err)
 		}
-		for range 5 { // head and snapshot are taken apart; on a busy CA they may be of two moments
-			e, err := c.evidence(k.Context(), id, k.who)
-			if err == nil {
-				return e, nil
-			} else if !errors.Is(err, errRetry) {
-				return nil, err
-			}
-		}
-		return nil, errRetry
+		return c.evidence(k.Context(), id, k.who)
 	})
 	c.ledgerRoutes(ask, on)
 	return mux
@@ -175,14 +167,19 @@ func (c *CA) ledgerRoutes(ask func(string, func(*call) (any, error)), on func(st
 			return nil, passNeeded()
 		}
 		n, err := strconv.ParseInt(k.PathValue("n"), 10, 64)
-		head, note := c.state.Head()
-		if err != nil || n < 0 || n >= head.Size {
-			return nil, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: fmt.Sprintf("the ledger has entries 0 to %d", head.Size-1)}
-		}
 		var e api.ProvenEntry
-		err = c.state.View(k.Context(), func(tx *state.Tx) (err error) { e, err = proven(tx, head.Size, n); return err })
-		e.Checkpoint = note
-		return e, err
+		return &e, c.state.View(k.Context(), func(tx *state.Tx) error {
+			if err != nil || n < 0 || n >= tx.Size() {
+				return &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: fmt.Sprintf("the ledger has entries 0 to %d", tx.Size()-1)}
+			}
+			head, note, err := tx.Head()
+			if err != nil {
+				return err
+			}
+			e, err = proven(tx, head.Size, n)
+			e.Checkpoint = note
+			return err
+		})
 	})
 }
 
@@ -264,7 +261,7 @@ func (c *CA) problem(w http.ResponseWriter, r *http.Request, err error) {
 	p := new(api.Problem)
 	switch {
 	case errors.As(err, &p):
-	case errors.Is(err, errRetry), errors.Is(err, state.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, state.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p = &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTooMany, Detail: "busy, or stopping", Next: []string{"try again"}}
 	case errors.Is(err, state.ErrInviteSpent):
 		p = inviteRefused()

@@ -77,9 +77,12 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAn
 		return nil, refusal
 	}
 	out.Entry.Index, out.Entry.Entry = idx, string(raw)
-	head, note := c.state.Head()
-	out.Entry.Checkpoint = note
 	return out, c.state.View(ctx, func(tx *state.Tx) error {
+		head, note, err := tx.Head()
+		if err != nil {
+			return err
+		}
+		out.Entry.Checkpoint = note
 		out.Entry.Proof, err = tx.Inclusion(head.Size, idx)
 		return err
 	})

@@ -22,7 +22,10 @@ func (c *CA) SiteAnswer(ctx context.Context) (*api.SiteAnswer, error) {
 		if err != nil {
 			return err
 		}
-		head, note := c.state.Head()
+		head, note, err := tx.Head()
+		if err != nil {
+			return err
+		}
 		out.Site = s.Site
 		out.Entry, err = proven(tx, head.Size, s.Index)
 		out.Entry.Checkpoint = note

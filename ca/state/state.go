@@ -136,12 +136,7 @@ func (s *State) loadHead() error {
 }
 
 func (s *State) setHead(t *Tx) error {
-	root, err := ledger.Root(t.size, t)
-	if err != nil {
-		return err
-	}
-	c := ledger.Checkpoint{Origin: s.cfg.Origin, Size: t.size, Root: root}
-	signed, err := c.Sign(s.cfg.Signer)
+	c, signed, err := s.checkpoint(t)
 	if err != nil {
 		return err
 	}
@@ -149,6 +144,17 @@ func (s *State) setHead(t *Tx) error {
 	s.head, s.note = c, signed
 	s.mu.Unlock()
 	return nil
+}
+
+// checkpoint signs the head of what t sees.
+func (s *State) checkpoint(t *Tx) (ledger.Checkpoint, string, error) {
+	root, err := ledger.Root(t.size, t)
+	if err != nil {
+		return ledger.Checkpoint{}, "", err
+	}
+	c := ledger.Checkpoint{Origin: s.cfg.Origin, Size: t.size, Root: root}
+	signed, err := c.Sign(s.cfg.Signer)
+	return c, signed, err
 }
 
 // Head is the newest committed checkpoint and its signed note.

@@ -25,6 +25,18 @@ var ErrNotFound = errors.New("not found")
 // Size is the number of entries.
 func (t *Tx) Size() int64 { return t.size }
 
+// Head is the checkpoint over exactly what a View sees, with its signed note: proofs of anything seen there hold against it. (State.Head may
+// be of a moment before or after.)
+func (t *Tx) Head() (ledger.Checkpoint, string, error) {
+	if !t.readOnly { // a writer's entries may yet be rolled back: nothing is signed over them
+		return ledger.Checkpoint{}, "", errors.New("no head within a transaction that writes")
+	}
+	if head, note := t.s.Head(); head.Size == t.size {
+		return head, note, nil
+	}
+	return t.s.checkpoint(t)
+}
+
 // Append adds e to the ledger and changes the tables that follow from it. It gives e's index and exact bytes.
 func (t *Tx) Append(e *ledger.Entry) (int64, []byte, error) {
 	b, err := ledger.Encode(e)

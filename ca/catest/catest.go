@@ -1,0 +1,228 @@
+// Package catest is a whole CA on loopback for tests: its own keys, ledger, TLS and HTTP, and people with software keys who sign as real
+// ones do. It guarantees to a test that nothing is faked on the CA's side; what a person or a jump sends can be bent at will.
+// No shipped program links it.
+package catest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"breakglass/ca"
+	"breakglass/ca/api"
+	"breakglass/ca/api/client"
+)
+
+// HostKey is the public key of the policy's hosts; nobody has its private half.
+const HostKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5AobeHMSqrBgw1ztgTrX9OZTRDv0fzJPBNrmXHRTPm"
+
+// Policy is the default: alice may enter web01 and lb*, db01 asks for an approval, bob reads, carol has no rule.
+const Policy = `profile = "demo"
+
+[site]
+name = "test"
+owners = ["alice"]
+operators = ["alice"]
+readers = ["bob"]
+
+[people.alice]
+groups = ["oncall"]
+[people.bob]
+[people.carol]
+
+[networks]
+here = ["127.0.0.0/8"]
+
+[always]
+anonymous = "allow"
+trusted = ["here"]
+
+[jumps.jump-a]
+address = ["127.0.0.1:2222"]
+source = ["127.0.0.1/32"]
+
+[hosts.web01]
+address = ["127.0.0.1:2200"]
+host_keys = ["` + HostKey + `"]
+[hosts.db01]
+address = ["127.0.0.1:2201"]
+host_keys = ["` + HostKey + `"]
+[hosts."lb*"]
+address = ["{host}.test:22"]
+host_keys = ["` + HostKey + `"]
+
+[[rule]]
+name = "oncall-web"
+why = "On-call may enter web servers."
+who = ["@oncall"]
+hosts = ["web01", "lb*"]
+logins = ["root"]
+minutes = 30
+forwards = ["local db01:5432"]
+
+[[rule]]
+name = "oncall-db"
+why = "A database takes two."
+who = ["@oncall"]
+hosts = ["db01"]
+logins = ["root"]
+minutes = 10
+approvals = 1
+approvers = ["bob"]
+`
+
+// Config makes a CA; the zero value is a good one.
+type Config struct {
+	Policy string // "" is Policy
+	Geo    ca.FileGeo
+	Now    func() time.Time
+	Logger *slog.Logger // nil is silence
+}
+
+// CA is a running CA.
+type CA struct {
+	*ca.CA
+	T       testing.TB
+	Dir     string
+	Address string
+	Pins    api.Pins
+
+	cfg  Config
+	stop context.CancelFunc
+	done chan error
+}
+
+// Reason is long enough for every policy.
+const Reason = "sso is down, web01 serves 500, INC-4711"
+
+// ready bounds the wait for the service's first answer.
+const ready = 10 * time.Second
+
+// New makes a CA and serves it until the test ends.
+func New(t testing.TB, cfg Config) *CA {
+	t.Helper()
+	if cfg.Policy == "" {
+		cfg.Policy = Policy
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &CA{T: t, Dir: t.TempDir() + "/ca", cfg: cfg}
+	// The address is pinned, so it has to be known before the service listens.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	Must(t, err)
+	c.Address = l.Addr().String()
+	l.Close()
+	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo})
+	Must(t, err)
+	c.Start()
+	t.Cleanup(func() { c.Stop(); mutable(filepath.Join(c.Dir, "store")) })
+	return c
+}
+
+// Start opens and serves the CA, again after Stop.
+func (c *CA) Start() {
+	c.T.Helper()
+	var err error
+	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Now: c.cfg.Now, Logger: c.cfg.Logger})
+	Must(c.T, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	c.stop, c.done = cancel, make(chan error, 1)
+	go func() { c.done <- c.Serve(ctx) }()
+	for end := time.Now().Add(ready); ; time.Sleep(2 * time.Millisecond) {
+		// A whole handshake: a connection alone is taken before the service has recorded its start.
+		if conn, err := tls.Dial("tcp", c.Address, &tls.Config{InsecureSkipVerify: true}); err == nil {
+			conn.Close()
+			break
+		} else if time.Now().After(end) {
+			c.T.Fatal(err)
+		}
+		select {
+		case err := <-c.done:
+			c.T.Fatalf("serving: %v", err)
+		default:
+		}
+	}
+	site, err := c.SiteAnswer(context.Background())
+	Must(c.T, err)
+	c.Pins = api.Pins{Site: site.Site, Checkpoint: site.Entry.Checkpoint}
+}
+
+// Stop ends the service as a signal would.
+func (c *CA) Stop() {
+	if c.stop == nil {
+		return
+	}
+	c.stop()
+	if err := <-c.done; err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, context.Canceled) {
+		c.T.Errorf("serving: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		c.T.Errorf("closing: %v", err)
+	}
+	c.stop = nil
+}
+
+// Client speaks to the CA; signer may be nil.
+func (c *CA) Client(signer ssh.Signer) *client.Client {
+	c.T.Helper()
+	cl, err := client.New(client.Config{Pins: c.Pins, Signer: signer, Now: c.cfg.Now})
+	Must(c.T, err)
+	c.T.Cleanup(cl.Close)
+	return cl
+}
+
+// Token invites a person.
+func (c *CA) Token(person string) api.Token {
+	c.T.Helper()
+	t, err := c.Invite(context.Background(), api.ForPerson, person)
+	Must(c.T, err)
+	return t
+}
+
+// JumpToken invites a jump.
+func (c *CA) JumpToken(jump string) api.Token {
+	c.T.Helper()
+	t, err := c.Invite(context.Background(), api.ForJump, jump)
+	Must(c.T, err)
+	return t
+}
+
+// NewKey makes an ed25519 key in memory.
+func NewKey(t testing.TB) ssh.Signer {
+	t.Helper()
+	_, priv, err := ed25519.GenerateKey(rand.Reader)
+	Must(t, err)
+	s, err := ssh.NewSignerFromKey(priv)
+	Must(t, err)
+	return s
+}
+
+// Line is a key or certificate in authorized_keys form.
+func Line(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))) }
+
+// Must ends the test on an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *CA) now() time.Time {
+	if c.cfg.Now != nil {
+		return c.cfg.Now().UTC().Truncate(time.Second)
+	}
+	return time.Now().UTC().Truncate(time.Second)
+}
