@@ -1,0 +1,72 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"breakglass/ca"
+	"breakglass/policy"
+)
+
+func newInitCmd(a *app) *cobra.Command {
+	var policyFile string
+	var cfg ca.InitConfig
+	c := a.withDir(&cobra.Command{
+		Use: "init --policy FILE --listen IP:PORT", Short: "Make a CA: keys, configuration, ledger", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if policyFile == "" || cfg.Listen == "" {
+				return usagef("say --policy FILE and --listen IP:PORT")
+			}
+			src, err := readLimited(policyFile, cmd.InOrStdin(), policy.MaxFileBytes)
+			if err != nil {
+				return err
+			}
+			cfg.PolicyName, cfg.Policy = policyFile, src
+			if cfg.Dir, err = filepath.Abs(a.dir); err != nil {
+				return err
+			}
+			for _, f := range []*string{&cfg.Geo.Country, &cfg.Geo.Anonymous} {
+				if *f == "" {
+					continue
+				}
+				if *f, err = filepath.Abs(*f); err != nil { // the service runs elsewhere
+					return err
+				}
+			}
+			site, err := ca.Init(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(site)
+			}
+			dir := ""
+			if a.dir != defaultDir {
+				dir = " --dir " + a.dir
+			}
+			a.say("CA %q made in %s, profile %s", site.Name, cfg.Dir, site.Profile)
+			a.say("  origin    %s", site.Origin)
+			for _, addr := range site.Addresses {
+				a.say("  address   %s", addr)
+			}
+			if site.Profile == string(policy.Demo) {
+				a.say("  DEMO      software keys count here: this guards nothing")
+			}
+			a.say("next:")
+			a.say("  move %s off this machine: it replaces these keys if they are lost", filepath.Join(cfg.Dir, "standby-keys"))
+			a.say("  breakglass-ca serve%s", dir)
+			a.say("  breakglass-ca invite%s --jump NAME     its token is for `breakglass-jump join` on the jump", dir)
+			a.say("  breakglass-ca invite%s PERSON          its token is for `breakglass enroll` on their machine", dir)
+			a.say("  breakglass-ca host setup%s HOST        what to put onto each host", dir)
+			return nil
+		},
+	})
+	f := c.Flags()
+	f.StringVar(&policyFile, "policy", "", "the first policy")
+	f.StringVar(&cfg.Listen, "listen", "", "IP:PORT to listen on")
+	f.StringArrayVar(&cfg.Advertise, "advertise", nil, "IP:PORT where clients reach it, if it is another (again for more)")
+	f.StringVar(&cfg.Geo.Country, "geo", "", "a MaxMind country database")
+	f.StringVar(&cfg.Geo.Anonymous, "geo-anonymous", "", "a MaxMind Anonymous-IP database")
+	return c
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"path/filepath"
+
+	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"github.com/spf13/cobra"
+
+	"breakglass/ca/api"
+	"breakglass/ledger"
+)
+
+func newLedgerCmd(a *app) *cobra.Command {
+	return group("ledger", "Check the ledger", newLedgerVerifyCmd(a))
+}
+
+func newLedgerVerifyCmd(a *app) *cobra.Command {
+	var trust, db, head string
+	c := a.withDir(&cobra.Command{
+		Use: "verify --trust PINS", Short: "Check every entry, signature and proof of a whole ledger", Args: cobra.NoArgs,
+		Long: `Check every entry, signature and proof of a whole ledger, from the database itself.
+
+The ledger's key, and a head that must still be part of it, come from PINS, which has to be from elsewhere: from ` + "`breakglass pins`" + `
+on a person's machine. With --db and --checkpoint a copy is checked without a CA.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if trust == "" {
+				return usagef("say --trust PINS: what a ledger says of its own key proves nothing (`breakglass pins` on a person's machine prints them)")
+			}
+			if (db == "") != (head == "") {
+				return usagef("--db and --checkpoint go together")
+			}
+			text, err := readLimited(trust, cmd.InOrStdin(), api.MaxPins)
+			if err != nil {
+				return err
+			}
+			pins, err := api.ParsePins(text)
+			if err != nil {
+				return err
+			}
+			var signed []byte
+			if db == "" {
+				db = filepath.Join(a.dir, "ca.db")
+				err = a.withAdmin(cmd.Context(), func(ad *admin) error {
+					return ad.call(cmd.Context(), http.MethodGet, "/v1/checkpoint", nil, &signed)
+				})
+			} else {
+				signed, err = readLimited(head, cmd.InOrStdin(), ledger.MaxCheckpoint)
+			}
+			if err != nil {
+				return err
+			}
+			return a.verifyLedger(db, string(signed), pins)
+		},
+	})
+	c.Flags().StringVar(&trust, "trust", "", "pins from elsewhere")
+	c.Flags().StringVar(&db, "db", "", "a copy of ca.db")
+	c.Flags().StringVar(&head, "checkpoint", "", "the signed head of that copy")
+	return c
+}
+
+// verifyLedger checks the entries of the database under the signed head, and that the pinned head is part of the same history.
+func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
+	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_query_only=true")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	pinned, err := ledger.OpenCheckpoint(pins.Checkpoint, pins.Site.LedgerKey)
+	if err != nil {
+		return err
+	}
+	limit := int64(1<<63 - 1)
+	if c, err := ledger.OpenCheckpoint(signed, pins.Site.LedgerKey); err == nil {
+		limit = c.Size // the service may have gone on since
+	}
+	var old ledger.Memory
+	report, err := ledger.Verify(func(yield func([]byte, error) bool) {
+		for b, err := range databaseEntries(db, limit) {
+			if err == nil && old.Size() < pinned.Size {
+				err = old.Append(b)
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}, signed, pins.Site.LedgerKey)
+	if err != nil {
+		return err
+	}
+	faults := []string{}
+	for _, f := range report.Findings {
+		faults = append(faults, f.String())
+	}
+	if had, err := old.Checkpoint(pinned.Size); err != nil {
+		faults = append(faults, fmt.Sprintf("the pinned head has %s, the ledger only %d", entries(pinned.Size), report.Entries))
+	} else if had != pinned.Pin() {
+		faults = append(faults, fmt.Sprintf("the first %s are not those of the pinned head", entries(pinned.Size)))
+	}
+	verdict := "VERIFIED"
+	if len(faults) > 0 {
+		verdict = "FAILED"
+	}
+	if a.json {
+		if err := a.printJSON(map[string]any{"verdict": verdict, "entries": report.Entries, "keys": report.Keys, "grants": report.Grants,
+			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "findings": faults, "more": report.More}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(a.stdout, verdict)
+		fmt.Fprintf(a.stdout, "  log         %s under one signed head, root %s\n", entries(report.Entries), report.Checkpoint.Root)
+		fmt.Fprintf(a.stdout, "  holds       %s, %s, %s\n", count(report.Keys, "key"), count(report.Grants, "grant"), count(report.Sessions, "session"))
+		for _, f := range faults {
+			fmt.Fprintf(a.stdout, "  fault       %s\n", clean(f))
+		}
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("%w: %s", errVerify, faults[0])
+	}
+	return nil
+}
+
+func databaseEntries(db *sql.DB, limit int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		rows, err := db.Query(`SELECT idx, bytes FROM entries WHERE idx < $1 ORDER BY idx`, limit)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer rows.Close()
+		for n := int64(0); rows.Next(); n++ {
+			var idx int64
+			var b []byte
+			if err := rows.Scan(&idx, &b); err != nil {
+				yield(nil, err)
+				return
+			}
+			if idx != n {
+				yield(nil, fmt.Errorf("%w: entry %d is missing", errVerify, n))
+				return
+			}
+			if !yield(b, nil) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}

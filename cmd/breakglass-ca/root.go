@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// defaultDir is where the CA lives unless --dir says otherwise.
+const defaultDir = "/var/lib/breakglass-ca"
+
+// app is what the commands share.
+type app struct {
+	stdout, stderr *os.File
+	json           bool
+	dir            string
+}
+
+// say prints what a person must read.
+func (a *app) say(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
+
+// printJSON prints data as JSON.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "breakglass-ca",
+		Short: "The breakglass certificate authority and its administration.",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print what is listed or shown as JSON")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.AddGroup(
+		&cobra.Group{ID: "service", Title: "Service:"},
+		&cobra.Group{ID: "admin", Title: "Administration:"},
+		&cobra.Group{ID: "check", Title: "Check, without a CA:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("service", newInitCmd(a), newServeCmd(a), newStatusCmd(a))
+	add("admin", newInviteCmd(a), newHostCmd(a), newRebuildCmd(a), newLedgerCmd(a))
+	add("check", newPolicyCmd(a))
+	root.AddCommand(newExitHelpCmd())
+	for _, c := range root.Commands() {
+		refuseUnknown(c)
+	}
+	return root
+}
+
+// withDir gives a command the flag that says which CA.
+func (a *app) withDir(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.dir, "dir", defaultDir, "the CA's directory")
+	return c
+}
+
+// group is a command that only holds others.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return usagef("say which: %s", cmd.CommandPath()+" "+names(cmd))
+	}}
+	c.AddCommand(subs...)
+	return c
+}
+
+func names(c *cobra.Command) string {
+	s := ""
+	for i, sub := range c.Commands() {
+		if i > 0 {
+			s += "|"
+		}
+		s += sub.Name()
+	}
+	return s
+}
+
+// usageError is a wrong command line.
+type usageError struct{ err error }
+
+func (u *usageError) Error() string { return u.err.Error() }
+func (u *usageError) Unwrap() error { return u.err }
+
+func usage(err error) error { return &usageError{err} }
+
+func usagef(format string, a ...any) error { return usage(fmt.Errorf(format, a...)) }
+
+// refuseUnknown turns cobra's complaints about arguments into usage errors.
+func refuseUnknown(c *cobra.Command) {
+	if args := c.Args; args != nil {
+		c.Args = func(cmd *cobra.Command, a []string) error {
+			if err := args(cmd, a); err != nil {
+				return usage(errors.New(err.Error()))
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+}
+
+// readLimited reads a file that a person names; "-" is stdin. A limit keeps a device or a wrong name from filling memory.
+func readLimited(path string, stdin io.Reader, limit int64) ([]byte, error) {
+	r := stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("reading %s: more than %d bytes", path, limit)
+	}
+	return b, nil
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"breakglass/ca"
+)
+
+func newStatusCmd(a *app) *cobra.Command {
+	return a.withDir(&cobra.Command{
+		Use: "status", Short: "Show what the CA holds", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withAdmin(cmd.Context(), func(ad *admin) error {
+				var s ca.Status
+				if err := ad.call(cmd.Context(), http.MethodGet, "/admin/status", nil, &s); err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(statusOfCA(&s))
+				}
+				a.printStatus(&s)
+				return nil
+			})
+		},
+	})
+}
+
+// statusJSON is what programs read: it changes by addition only.
+type statusJSON struct {
+	Site       string       `json:"site"`
+	Profile    string       `json:"profile"`
+	Origin     string       `json:"origin"`
+	Founded    bool         `json:"founded"`
+	Policy     string       `json:"policy"`
+	Addresses  []string     `json:"addresses"`
+	Entries    int64        `json:"entries"`
+	Checkpoint string       `json:"checkpoint"`
+	Keys       int          `json:"keys"`
+	Recipients int          `json:"recipients"`
+	Sessions   int          `json:"open_sessions"`
+	Geo        time.Time    `json:"geo_built,omitzero"`
+	Jumps      []jumpStatus `json:"jumps"`
+}
+
+type jumpStatus struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+	Facts     int64    `json:"facts"`
+}
+
+func statusOfCA(s *ca.Status) statusJSON {
+	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
+		s.GeoCountry.UTC(), []jumpStatus{}}
+	if s.GeoCountry.IsZero() {
+		out.Geo = time.Time{}
+	}
+	for _, j := range s.Jumps {
+		out.Jumps = append(out.Jumps, jumpStatus{string(j.Name), j.Addresses, j.Facts})
+	}
+	return out
+}
+
+func (a *app) printStatus(s *ca.Status) {
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(a.stdout, "%-11s %s\n", what, clean(fmt.Sprintf(format, args...)))
+	}
+	line("site", "%s, profile %s", s.Name, s.Profile)
+	line("origin", "%s", s.Origin)
+	line("addresses", "%s", strings.Join(s.Addresses, ", "))
+	if s.Founded {
+		line("founded", "yes")
+	} else {
+		line("founded", "not yet: the owners have to adopt keys and policy")
+	}
+	line("policy", "%s", s.Policy)
+	line("ledger", "%s", entries(s.Entries))
+	line("keys", "%d enrolled", s.Keys)
+	if s.Recipients == 0 {
+		line("recipients", "none: no session can be opened until a reader runs `breakglass reviewer init`")
+	} else {
+		line("recipients", "%d", s.Recipients)
+	}
+	if s.GeoCountry.IsZero() {
+		line("geo", "no database: outside of trusted networks every country is unknown")
+	} else {
+		line("geo", "of %s", s.GeoCountry.Local().Format(time.DateOnly))
+	}
+	line("sessions", "%d open", s.OpenSessions)
+	if len(s.Jumps) == 0 {
+		line("jumps", "none: breakglass-ca invite --jump NAME")
+	}
+	for _, j := range s.Jumps {
+		line("jump", "%s at %s, %s reported", j.Name, strings.Join(j.Addresses, ", "), count(int(j.Facts), "fact"))
+	}
+}
+
+func entries(n int64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}
