@@ -4,7 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
 	"time"
 
 	"filippo.io/age"
@@ -31,7 +31,7 @@ type order struct {
 	checkpoint ledger.Checkpoint
 	opened     *ledger.SessionOpened
 	cert       *ssh.Certificate
-	addresses  []netip.AddrPort
+	addresses  []string
 	hostKeys   []ssh.PublicKey
 	hostCAs    []ssh.PublicKey
 	recipients []age.Recipient
@@ -88,11 +88,10 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 		return nil, bad("session certificate for %q", d.cert.ValidPrincipals[0])
 	}
 	for _, x := range o.Addresses {
-		p, err := netip.ParseAddrPort(x)
-		if err != nil {
+		if _, _, err := net.SplitHostPort(x); err != nil {
 			return nil, bad("host address %q", x)
 		}
-		d.addresses = append(d.addresses, p)
+		d.addresses = append(d.addresses, x)
 	}
 	for _, l := range []struct {
 		from []string

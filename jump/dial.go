@@ -48,7 +48,7 @@ var errAnother = errors.New("early connection differs from the answer")
 // upstream is a connection to a host whose key exchange may begin before the answer is there. Before release it sends nothing that
 // anybody could be harmed by: no user name, no signature. Its host key is judged by the answer alone.
 type upstream struct {
-	address  netip.AddrPort
+	address  string // as the answer has it; a name only where the policy has one
 	conn     net.Conn
 	cancel   context.CancelFunc
 	released chan struct{} // closed once order is set; order nil lets it go
@@ -64,7 +64,7 @@ type upstream struct {
 }
 
 // early begins tcp and key exchange. algorithms, if known, are the host key types to ask for.
-func early(ctx context.Context, address netip.AddrPort, source netip.Addr, login string, algorithms []string) *upstream {
+func early(ctx context.Context, address string, source netip.Addr, login string, algorithms []string) *upstream {
 	u := &upstream{address: address, released: make(chan struct{}), done: make(chan struct{})}
 	ctx, u.cancel = context.WithCancel(ctx)
 	go func() {
@@ -77,10 +77,10 @@ func early(ctx context.Context, address netip.AddrPort, source netip.Addr, login
 
 func (u *upstream) connect(ctx context.Context, source netip.Addr, login string, algorithms []string) error {
 	d := net.Dialer{Timeout: dialTimeout}
-	if source.IsValid() && source.Is4() == u.address.Addr().Unmap().Is4() {
+	if to, err := netip.ParseAddrPort(u.address); err == nil && source.IsValid() && source.Is4() == to.Addr().Unmap().Is4() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
 	}
-	nc, err := d.DialContext(ctx, "tcp", u.address.String())
+	nc, err := d.DialContext(ctx, "tcp", u.address)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (u *upstream) connect(ctx context.Context, source netip.Addr, login string,
 		},
 		Auth: []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return []ssh.Signer{u.key}, nil })},
 	}
-	u.client, u.chans, u.reqs, err = ssh.NewClientConn(u.conn, u.address.String(), cfg)
+	u.client, u.chans, u.reqs, err = ssh.NewClientConn(u.conn, u.address, cfg)
 	return err
 }
 
@@ -132,7 +132,7 @@ func hostKeyAlgorithms(o *order) []string {
 }
 
 // checkHostKey judges a host's key by the answer.
-func (o *order) checkHostKey(key ssh.PublicKey, address netip.AddrPort) error {
+func (o *order) checkHostKey(key ssh.PublicKey, address string) error {
 	same := func(set []ssh.PublicKey, k ssh.PublicKey) bool {
 		return slices.ContainsFunc(set, func(p ssh.PublicKey) bool { return bytes.Equal(p.Marshal(), k.Marshal()) })
 	}
@@ -151,7 +151,7 @@ func (o *order) checkHostKey(key ssh.PublicKey, address netip.AddrPort) error {
 	if same(o.hostKeys, key) {
 		return nil
 	}
-	return &hostKeyMismatch{address.String(), key}
+	return &hostKeyMismatch{address, key}
 }
 
 // reach logs in to the host under the answer: over the early connection if that is what the answer wants, else anew, one address

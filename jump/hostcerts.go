@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -38,14 +37,14 @@ type hostCerts struct {
 	mu      sync.Mutex
 	byName  map[name.Host]ssh.Signer
 	until   map[name.Host]time.Time
-	hints   map[name.Host][]netip.AddrPort
+	hints   map[name.Host][]string
 	unknown map[name.Host]time.Time
 	asking  chan struct{}
 }
 
 func newHostCerts(ca CA, key ssh.Signer, trusted []ssh.PublicKey, now func() time.Time, log *slog.Logger) *hostCerts {
 	return &hostCerts{ca: ca, key: key, trusted: trusted, now: now, log: log,
-		byName: map[name.Host]ssh.Signer{}, until: map[name.Host]time.Time{}, hints: map[name.Host][]netip.AddrPort{},
+		byName: map[name.Host]ssh.Signer{}, until: map[name.Host]time.Time{}, hints: map[name.Host][]string{},
 		unknown: map[name.Host]time.Time{}, asking: make(chan struct{}, maxAsking)}
 }
 
@@ -88,13 +87,7 @@ func (h *hostCerts) take(a *api.HostCertsAnswer) error {
 		}
 	}
 	for host, as := range a.Hints {
-		var out []netip.AddrPort
-		for _, s := range as {
-			if p, err := netip.ParseAddrPort(s); err == nil {
-				out = append(out, p)
-			}
-		}
-		h.hints[host] = out
+		h.hints[host] = as
 	}
 	return errors.Join(errs...)
 }
@@ -141,7 +134,7 @@ func (h *hostCerts) signer(ctx context.Context, host name.Host) ssh.Signer {
 }
 
 // addresses are the hints for the early dial.
-func (h *hostCerts) addresses(host name.Host) []netip.AddrPort {
+func (h *hostCerts) addresses(host name.Host) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.hints[host]

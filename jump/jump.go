@@ -71,7 +71,10 @@ func New(cfg Config) (*Jump, error) {
 var ErrJournal = errors.New("the journal failed")
 
 // shutdownTimeout bounds the end: telling people, sealing, and a first try to send it off. What isn't sent goes at the next start.
-const shutdownTimeout = 8 * time.Second
+const (
+	shutdownTimeout = 8 * time.Second
+	partingTimeout  = 3 * time.Second // of it, for sending
+)
 
 // Serve accepts people until ctx ends, then cuts, seals and tells.
 func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
@@ -175,7 +178,7 @@ func (j *Jump) stop(l net.Listener, reason, text string) {
 		wg.Wait()
 		if j.journalErr() == nil {
 			j.tellStrangers()
-			for j.shipper.Left() > 0 {
+			for end := time.Now().Add(partingTimeout); time.Now().Before(end) && j.shipper.Left() > 0; {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}

@@ -260,7 +260,13 @@ func (b *Book) deliver(ctx context.Context, ask bool) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		b.cfg.Logger.Warn("facts not delivered", "error", err)
+		var p *api.Problem
+		if errors.As(err, &p) && p.Status < 500 {
+			// It stands in the way of all that come after it, and says that one of the two sides is broken: an operator's matter.
+			b.cfg.Logger.Error("the CA refuses a fact", "error", err)
+		} else {
+			b.cfg.Logger.Warn("facts not delivered", "error", err)
+		}
 		select {
 		case <-time.After(wait.NextBackOff()):
 		case <-ctx.Done():

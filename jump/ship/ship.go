@@ -157,9 +157,6 @@ func (s *Shipper) upload(st *Stream) error {
 	}); err != nil {
 		return err
 	}
-	if have.Finished {
-		return nil
-	}
 	if have.Size > st.Head.Bytes {
 		return fmt.Errorf("the store has %d bytes of %d", have.Size, st.Head.Bytes)
 	}
@@ -182,28 +179,27 @@ func (s *Shipper) upload(st *Stream) error {
 		if err != nil {
 			return err
 		}
-		if end := at + int64(len(f)); end > from+int64(buf.Len()) {
-			f = f[max(0, from-at):]
-			for len(f) > 0 {
-				n := min(len(f), piece-buf.Len())
-				buf.Write(f[:n])
-				f = f[n:]
-				if buf.Len() == piece {
-					if err := flush(); err != nil {
-						return err
-					}
+		skip := min(max(0, have.Size-at), int64(len(f))) // the store has it
+		at += int64(len(f))
+		for f = f[skip:]; len(f) > 0; {
+			n := min(len(f), piece-buf.Len())
+			buf.Write(f[:n])
+			f = f[n:]
+			if buf.Len() == piece {
+				if err := flush(); err != nil {
+					return err
 				}
 			}
-			at = end
-		} else {
-			at = end
 		}
 	}
 	if err := flush(); err != nil {
 		return err
 	}
-	if err := call(func(ctx context.Context) error { return s.cfg.Store.PutEnvelope(ctx, id, st.Envelope) }); err != nil {
-		return err
+	// A finished stream takes nothing more; but finishing is said again, for the entry may not have been written then.
+	if !have.Finished {
+		if err := call(func(ctx context.Context) error { return s.cfg.Store.PutEnvelope(ctx, id, st.Envelope) }); err != nil {
+			return err
+		}
 	}
 	if err := s.cfg.Facts.WaitAcked(s.ctx, st.Told); err != nil {
 		return err
