@@ -175,16 +175,14 @@ func (d *demo) showCertificate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var grants struct {
-		Grants []struct {
-			Socket string `json:"socket"`
-		} `json:"grants"`
+	var grants []struct {
+		Socket string `json:"socket"`
 	}
-	if err := json.Unmarshal([]byte(out), &grants); err != nil || len(grants.Grants) == 0 {
+	if err := json.Unmarshal([]byte(out), &grants); err != nil || len(grants) == 0 {
 		return fmt.Errorf("breakglass grants --json: %v: %s", err, out)
 	}
 	add := d.alice.Command(ctx, "ssh-add", "-L")
-	add.Env = append(add.Env, "SSH_AUTH_SOCK="+grants.Grants[0].Socket)
+	add.Env = append(add.Env, "SSH_AUTH_SOCK="+grants[0].Socket)
 	cert, err := add.Output()
 	if err != nil {
 		return fmt.Errorf("ssh-add -L: %w", err)
@@ -223,7 +221,7 @@ func (d *demo) stored(ctx context.Context) (string, error) {
 // look is bob's part: he reads, and verifies with what he pinned at his enrolment.
 func (d *demo) look(ctx context.Context, id string) error {
 	bundle, pins := filepath.Join(d.Dir, "session.bundle"), filepath.Join(d.Dir, "pins")
-	text, err := d.bob.Run(ctx, "breakglass", "pins")
+	text, err := d.bob.Run(ctx, "breakglass", "pins", "--json")
 	if err != nil {
 		return err
 	}
