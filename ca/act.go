@@ -50,6 +50,11 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 	if uv {
 		flags |= skfile.FlagUserVerification
 	}
+	// Made for everybody: a multiplication on the curve that only unknown names cost would be heard in the time of the answer.
+	d, err := c.decoy(p, flags)
+	if err != nil {
+		return nil, false, err
+	}
 	var out []api.KeyHandle
 	for _, k := range keys {
 		if k.Suspended {
@@ -68,8 +73,7 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 	if _, known := c.policy.Load().Person(p); known && len(out) > 0 {
 		return out, true, nil
 	}
-	d, err := c.decoy(p, flags)
-	return []api.KeyHandle{d}, false, err
+	return []api.KeyHandle{d}, false, nil
 }
 
 func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.KeyHandle, error) {

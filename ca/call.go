@@ -92,8 +92,9 @@ func (c *CA) caller(r *http.Request, body []byte, from netip.Addr) (*caller, err
 	}); err != nil {
 		return nil, err
 	}
-	// Last, so that a stranger can't fill the memory of nonces with keys that stand for nothing.
-	if (who.jump != "" || who.person != "" || r.Method == http.MethodGet) && !c.calls.first(st.Nonce, st.Issued.Add(2*api.CallSkew)) {
+	// Last, so that a stranger can't fill the memory of nonces with keys that stand for nothing: then no call of anybody would be new. Any
+	// other key may at most read its own request, and reading that twice is no harm.
+	if (who.jump != "" || who.person != "") && !c.calls.first(st.Nonce, st.Issued.Add(2*api.CallSkew)) {
 		return nil, bad("call_repeated")
 	}
 	return who, nil

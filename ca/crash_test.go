@@ -96,7 +96,7 @@ func TestKilledWhileIssuing(t *testing.T) {
 func TestOneNonceOneCertificate(t *testing.T) {
 	c := catest.New(t, catest.Config{})
 	alice := c.Enrol("alice")
-	for range 3 { // a network's burst is 40 asks
+	for range 3 { // a network's burst is bounded
 		ch, err := alice.Client.Ask(context.Background(), alice.Want(catest.NewKey(t).PublicKey()))
 		catest.Must(t, err)
 		var answers []string

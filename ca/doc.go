@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
@@ -38,6 +39,8 @@ type Config struct {
 	Dir    string
 	Now    func() time.Time // nil is time.Now
 	Logger *slog.Logger     // nil is slog.Default
+	// Resolve looks up the hosts that the policy knows by name only; nil asks the system's resolver. Nothing else needs it.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // CA is a running certificate authority. Close it.
@@ -64,6 +67,11 @@ func Open(cfg Config) (*CA, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
 	}
 	c := &CA{cfg: cfg, log: cfg.Logger}
 	var err error

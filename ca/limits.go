@@ -11,8 +11,8 @@ import (
 const (
 	// askRate and askBurst are what one network (/24, /64) may ask without a signature: a team behind one address in an emergency
 	// stays far below, a flood does not.
-	askRate  = rate.Limit(2)
-	askBurst = 40
+	askRate  = rate.Limit(10)
+	askBurst = 200
 	// allRate and allBurst are for everybody together.
 	allRate  = rate.Limit(200)
 	allBurst = 1000

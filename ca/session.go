@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -22,6 +24,9 @@ import (
 // maxSessions bounds a listing.
 const maxSessions = 10_000
 
+// resolveTimeout bounds the wait for a name server: without it a person would wait before a refusal that says nothing.
+const resolveTimeout = 3 * time.Second
+
 // openSession is the CA's decision whether a connection at a jump may become a session. What it answers is the entry.
 func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAnswer, error) {
 	var st statement.Session
@@ -36,6 +41,7 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAn
 	if d := now.Sub(st.Issued); d > api.CallSkew || d < -api.CallSkew {
 		return nil, &api.Problem{Status: 401, Code: "clock", Detail: fmt.Sprintf("the jump's clock is %v from the CA's", -d)}
 	}
+	hosts := c.resolved(ctx, &st) // before the writer: it must not wait for a name server
 	var out *api.SessionAnswer
 	var refusal *api.Problem
 	var idx int64
@@ -58,7 +64,7 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAn
 		if used, err := tx.NonceUsed(st.Nonce); err != nil || used {
 			return errors.Join(err, expired())
 		}
-		s := &sessionAsk{st: &st, jump: j, q: q}
+		s := &sessionAsk{st: &st, jump: j, q: q, addresses: hosts}
 		var entry *ledger.Entry
 		if out, entry, refusal, err = c.session(tx, s); err != nil {
 			return err
@@ -93,6 +99,43 @@ type sessionAsk struct {
 	jump state.Jump
 	q    *api.SessionAsk
 	cert *ssh.Certificate // the session certificate
+	// addresses are the host's, IP:PORT.
+	addresses []string
+}
+
+// resolved gives the addresses of the host that a client certificate names: those that the policy writes out, and what a name server says
+// of the others. For a certificate that is not this CA's nobody is asked.
+func (c *CA) resolved(ctx context.Context, st *statement.Session) []string {
+	cert, err := sshcert.Parse([]byte(st.Certificate))
+	if err != nil || sshcert.Verify(cert, sshcert.Client, []ssh.PublicKey{c.keys.clientCA.PublicKey()}, c.now()) != nil {
+		return nil
+	}
+	g, err := sshcert.ParseGrant(cert.CriticalOptions[sshcert.OptionGrant])
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	info, _ := c.policy.Load().Host(g.Host)
+	var out []string
+	for _, a := range info.Address {
+		if _, err := netip.ParseAddrPort(a); err == nil {
+			out = append(out, a)
+			continue
+		}
+		host, port, err := net.SplitHostPort(a)
+		if err != nil {
+			continue
+		}
+		ips, err := c.cfg.Resolve(ctx, host)
+		if err != nil {
+			c.log.Warn("host is known by name only, and the name is not found", "host", g.Host, "name", host, "error", err)
+		}
+		for _, ip := range ips {
+			out = append(out, net.JoinHostPort(ip.Unmap().String(), port))
+		}
+	}
+	return out
 }
 
 // session judges, in the writer. It gives the entry to append: session.opened, or session.refused with a problem.
@@ -179,6 +222,9 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	if !ok || len(host.HostKeys)+len(host.HostCA) == 0 {
 		return no("unknown_host", fmt.Sprintf("the policy names no key by which %s is known", r.Host))
 	}
+	if len(s.addresses) == 0 {
+		return no("address_unknown", fmt.Sprintf("the policy knows %s by name only, and no name server answers for it", r.Host))
+	}
 	recipients, err := c.recipients(tx, p)
 	if err != nil {
 		return nil, nil, nil, err
@@ -199,7 +245,7 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	if d.End.Before(until) {
 		until = d.End
 	}
-	f := &ledger.SessionOpened{Door: st.Door, Peer: st.Peer, SSHSession: st.SSHSession, Serial: cert.Serial, Key: st.Key, Addresses: host.Address,
+	f := &ledger.SessionOpened{Door: st.Door, Peer: st.Peer, SSHSession: st.SSHSession, Serial: cert.Serial, Key: st.Key, Addresses: s.addresses,
 		HostKeys: keyTexts(host.HostKeys), HostCAs: keyTexts(host.HostCA), Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()),
 		Forwards: forwardTexts(d.Forwards, r.Allowed.Forwards), Policy: used.Policy, Rule: d.Rule, Used: used}
 	for _, rc := range recipients {

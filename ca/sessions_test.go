@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"filippo.io/age"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/ca/api"
@@ -490,6 +493,38 @@ func TestHostCertificates(t *testing.T) {
 	}
 	if _, err := s.Client(catest.NewKey(t)).HostCerts(ctx, &api.HostCertsAsk{}); err == nil {
 		t.Error("a stranger got host certificates")
+	}
+	s.Audit()
+}
+
+func TestHostKnownByNameOnly(t *testing.T) {
+	up := true
+	s := &stage{clock: &clock{}}
+	s.CA = catest.New(t, catest.Config{Resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
+		if !up || host != "lb01.test" {
+			return nil, errors.New("no answer")
+		}
+		return []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, nil
+	}})
+	s.alice, s.bob, s.jump = s.Enrol("alice"), s.Enrol("bob"), s.Join("jump-a")
+	_, err := s.bob.Recipient("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p")
+	catest.Must(t, err)
+	g, err := s.alice.Request("root", "lb01")
+	catest.Must(t, err)
+	a, err := s.jump.Open(s.jump.Question(g))
+	catest.Must(t, err)
+	if d := cmp.Diff([]string{"192.0.2.7:22", "[2001:db8::7]:22"}, a.Opened.Addresses); d != "" {
+		t.Error(d)
+	}
+	up = false
+	_, err = s.jump.Open(s.jump.Question(g))
+	if p := problem(t, err); p.Reasons[0].Code != "address_unknown" {
+		t.Errorf("without a name server: %+v", p)
+	}
+	other, err := s.alice.Request("root", "web01")
+	catest.Must(t, err)
+	if _, err := s.jump.Open(s.jump.Question(other)); err != nil {
+		t.Errorf("a host with an address needs none: %v", err)
 	}
 	s.Audit()
 }

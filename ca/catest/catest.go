@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -88,6 +89,8 @@ type Config struct {
 	Geo    ca.FileGeo
 	Now    func() time.Time
 	Logger *slog.Logger // nil is silence
+	// Resolve answers for hosts that the policy knows by name only; nil knows none, whatever the machine's resolver says.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // CA is a running CA.
@@ -115,6 +118,11 @@ func New(t testing.TB, cfg Config) *CA {
 	if cfg.Policy == "" {
 		cfg.Policy = Policy
 	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+			return nil, errors.New("no name server in a test")
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -135,7 +143,7 @@ func New(t testing.TB, cfg Config) *CA {
 func (c *CA) Start() {
 	c.T.Helper()
 	var err error
-	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Now: c.cfg.Now, Logger: c.cfg.Logger})
+	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve})
 	Must(c.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop, c.done = cancel, make(chan error, 1)
