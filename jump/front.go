@@ -62,7 +62,7 @@ func (d *doorConn) Close() error {
 func (d *doorConn) refuse(r *refusal) {
 	d.counted.Store(true)
 	d.j.strangers.count(r.reason, d.peer)
-	d.j.log.Info("refused", "reason", r.reason, "peer", d.peer, "error", r.err)
+	d.j.log.Debug("refused", "reason", r.reason, "peer", d.peer, "error", r.err)
 }
 
 // caps bounds who proved nothing yet.
