@@ -175,9 +175,12 @@ func (a *app) explainDir(err error) error {
 
 // call makes one call; out may be a *[]byte for the bytes as they come.
 func (ad *admin) call(ctx context.Context, method, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
+	var body []byte
+	var err error
+	if in != nil {
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, bytes.NewReader(body))
 	if err != nil {

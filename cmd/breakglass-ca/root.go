@@ -2,10 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -34,10 +34,11 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "breakglass-ca",
 		Short: "The breakglass certificate authority and its administration.",
-		Args:  cobra.NoArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print what is listed or shown as JSON")
+	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddGroup(
@@ -55,9 +56,7 @@ func newRoot(a *app) *cobra.Command {
 	add("admin", newInviteCmd(a), newHostCmd(a), newRebuildCmd(a), newLedgerCmd(a))
 	add("check", newPolicyCmd(a))
 	root.AddCommand(newExitHelpCmd())
-	for _, c := range root.Commands() {
-		refuseUnknown(c)
-	}
+	refuseUnknown(root)
 	return root
 }
 
@@ -69,11 +68,23 @@ func (a *app) withDir(c *cobra.Command) *cobra.Command {
 
 // group is a command that only holds others.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: use, Short: short, SuggestionsMinimumDistance: 2, Args: knownCommand, RunE: func(cmd *cobra.Command, _ []string) error {
 		return usagef("say which: %s", cmd.CommandPath()+" "+names(cmd))
 	}}
 	c.AddCommand(subs...)
 	return c
+}
+
+// knownCommand refuses a command that isn't there and names the ones that look like it.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+	if like := c.SuggestionsFor(args[0]); len(like) > 0 {
+		return withHint(err, "did you mean: "+c.CommandPath()+" "+strings.Join(like, ", "))
+	}
+	return err
 }
 
 func names(c *cobra.Command) string {
@@ -102,7 +113,7 @@ func refuseUnknown(c *cobra.Command) {
 	if args := c.Args; args != nil {
 		c.Args = func(cmd *cobra.Command, a []string) error {
 			if err := args(cmd, a); err != nil {
-				return usage(errors.New(err.Error()))
+				return usage(err)
 			}
 			return nil
 		}
