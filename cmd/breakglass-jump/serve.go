@@ -16,6 +16,7 @@ import (
 	"breakglass/ca/api/client"
 	"breakglass/internal/name"
 	"breakglass/jump"
+	"breakglass/jump/facts"
 	"breakglass/jump/journal"
 )
 
@@ -94,6 +95,10 @@ func serve(ctx context.Context, d directory, log *slog.Logger) error {
 	err = j.Serve(work, ls.one())
 	cancel()
 	wg.Wait()
+	if errors.Is(err, facts.ErrForgot) {
+		err = withHint(err, "the journal in "+d.path("journal")+" was lost or put back: set the directory aside and join under a new name, so that the gap shows",
+			"on the CA: breakglass-ca invite --jump NAME")
+	}
 	return errors.Join(err, jour.Close())
 }
 
