@@ -12,6 +12,7 @@ import (
 	"breakglass/agent/background"
 	"breakglass/agent/keys"
 	"breakglass/ca/api"
+	"breakglass/ca/api/client"
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
@@ -31,6 +32,8 @@ type Config struct {
 	Keys *background.Client
 	// Seen says what is known of the CA; it is asked at each statement.
 	Seen func() Seen
+	// State reads what became of a request, the call signed by its client key; nil: an answer that is lost on the way stays lost.
+	State func(ctx context.Context, signer ssh.Signer, id name.RequestID) (*api.RequestState, error)
 	// Show is called with each statement before a key is asked; nil is nobody.
 	Show func(statement string)
 	// Warn tells the person something that decides nothing; nil is nobody.
@@ -135,6 +138,9 @@ func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Grante
 		return nil, err
 	}
 	g, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	if errors.Is(err, client.ErrUnreachable) {
+		g, err = a.lost(ctx, st.ID, key, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +153,32 @@ func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Grante
 		return nil, err
 	}
 	return &Granted{g, socket, left}, nil
+}
+
+// lost asks for an answer that didn't arrive: the line may have broken after the CA had decided, and a second touch would open a
+// second grant.
+func (a *Agent) lost(ctx context.Context, id name.RequestID, key ssh.PublicKey, cause error) (*api.Granted, error) {
+	if a.cfg.State == nil {
+		return nil, cause
+	}
+	for _, wait := range []time.Duration{200 * time.Millisecond, time.Second, 3 * time.Second} {
+		select {
+		case <-ctx.Done():
+			return nil, cause
+		case <-time.After(wait):
+		}
+		st, err := a.cfg.State(ctx, a.cfg.Keys.Signer(key), id)
+		switch {
+		case errors.Is(err, client.ErrUnreachable):
+		case err != nil: // the CA knows nothing of it: the signature never arrived
+			return nil, cause
+		case st.Granted != nil:
+			return st.Granted, nil
+		case st.Problem != nil:
+			return nil, st.Problem
+		}
+	}
+	return nil, cause
 }
 
 // Pass has a key of the background process read for 15 minutes, and returns a signer of calls with it. One that is alive is used again.

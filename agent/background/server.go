@@ -342,7 +342,7 @@ func (s *server) installLocked(q *request) (*Answer, error) {
 	h.granted, h.ln, h.socket = q.Granted, ln, path
 	s.holdLocked(h, d)
 	go s.accept(ln, func(c net.Conn) {
-		if err := agent.ServeAgent(a, c); err != nil && !errors.Is(err, io.EOF) {
+		if err := agent.ServeAgent(a, c); !errors.Is(err, io.EOF) {
 			s.log.Debug("ssh-agent connection", "error", err)
 		}
 	})

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"sync"
 
+	"golang.org/x/crypto/ssh"
+
 	"breakglass/agent"
 	"breakglass/agent/background"
 	"breakglass/agent/fido2/helper"
@@ -17,6 +19,7 @@ import (
 	"breakglass/agent/terminal"
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
+	"breakglass/internal/name"
 	"breakglass/ledger"
 )
 
@@ -141,7 +144,11 @@ func (a *app) agent(c *client.Client) (*agent.Agent, *keys.FIDO2, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg := agent.Config{CA: c, Signer: s, Keys: a.keysClient(), Seen: a.seen, Warn: func(t string) { a.term.Say("breakglass: warning: %s", t) }}
+	cfg := agent.Config{CA: c, Signer: s, Keys: a.keysClient(), Seen: a.seen,
+		State: func(ctx context.Context, s ssh.Signer, id name.RequestID) (*api.RequestState, error) {
+			return c.WithSigner(s).Request(ctx, id)
+		},
+		Warn: func(t string) { a.term.Say("breakglass: warning: %s", t) }}
 	if a.show {
 		cfg.Show = func(st string) { fmt.Fprint(a.stderr, clean(st)) }
 	}
