@@ -263,6 +263,10 @@ func (c *CA) problem(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &p):
 	case errors.Is(err, state.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p = &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTooMany, Detail: "busy, or stopping", Next: []string{"try again"}}
+	case errors.Is(err, state.ErrFull):
+		c.log.Error("the ledger's disk is full: nothing can be granted until there is room", "error", err)
+		p = &api.Problem{Status: http.StatusInsufficientStorage, Code: api.CodeFull, Detail: "the ledger's disk is full, and what can't be recorded isn't done",
+			Next: []string{"ask an operator to make room on the CA's disk"}}
 	case errors.Is(err, state.ErrInviteSpent):
 		p = inviteRefused()
 	default:

@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"github.com/mattn/go-sqlite3" // and the driver "sqlite3"
 	"golang.org/x/mod/sumdb/note"
 
 	"breakglass/ledger"
@@ -39,6 +39,8 @@ var (
 	ErrClosed = errors.New("state is closed")
 	// ErrInUse says that another process has the directory.
 	ErrInUse = errors.New("another process has this CA's state open")
+	// ErrFull says that the ledger's disk has no room: nothing of what was asked happened.
+	ErrFull = errors.New("no room for the ledger")
 	// ErrNewer says that a newer version wrote the database.
 	ErrNewer = errors.New("database is of a newer version")
 )
@@ -218,6 +220,10 @@ func (s *State) commit(jobs []*job) {
 	for _, j := range jobs {
 		if j.err == nil {
 			j.err = err
+		}
+		var e sqlite3.Error
+		if errors.As(j.err, &e) && e.Code == sqlite3.ErrFull {
+			j.err = fmt.Errorf("%w: %w", ErrFull, j.err)
 		}
 		close(j.done)
 	}

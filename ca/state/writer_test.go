@@ -336,3 +336,38 @@ func TestKilled(t *testing.T) {
 		t.Errorf("only %d entries were acknowledged", len(want))
 	}
 }
+
+func TestFullDiskRefusesAndRecovers(t *testing.T) {
+	ctx := context.Background()
+	s, vkey := openAt(t, t.TempDir())
+	defer s.Close()
+	var pages int
+	if err := s.write.QueryRow(`PRAGMA page_count`).Scan(&pages); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.Exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages+4)); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	var stood int64
+	for ; err == nil && stood < 1000; stood++ {
+		err = s.Do(ctx, appends(started(strings.Repeat("x", 2000))))
+	}
+	stood--
+	if !errors.Is(err, ErrFull) {
+		t.Fatalf("after %d entries: %v", stood, err)
+	}
+	if head, _ := s.Head(); head.Size != stood {
+		t.Errorf("head of %d entries, acknowledged were %d", head.Size, stood)
+	}
+	if _, err := s.write.Exec(`PRAGMA max_page_count = 1000000`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Do(ctx, appends(started("room again"))); err != nil {
+		t.Fatal(err)
+	}
+	head, note := s.Head()
+	if got, err := ledger.OpenCheckpoint(note, vkey); err != nil || got != head || head.Size != stood+1 {
+		t.Errorf("head %v, note %v: %v", head, got, err)
+	}
+}
