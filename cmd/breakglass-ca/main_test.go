@@ -81,3 +81,14 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// TestContribIsTheDropIn keeps contrib's copy the one that host setup writes.
+func TestContribIsTheDropIn(t *testing.T) {
+	b, err := os.ReadFile("../../contrib/sshd/50-breakglass.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(b) != dropInText {
+		t.Errorf("contrib/sshd/50-breakglass.conf is not what host setup writes")
+	}
+}

@@ -1,0 +1,97 @@
+// Package contrib_test keeps the examples of this directory true: stock tools read them, and those that a program also writes are
+// what it writes.
+package contrib_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"breakglass/agent/sshconfig"
+)
+
+// example is the installation that ssh/breakglass.conf shows.
+var example = sshconfig.Block{
+	Program: "/usr/bin/breakglass", Run: "/run/user/1000/breakglass", KnownHosts: "/home/alice/.config/breakglass/known_hosts",
+	Hosts: []string{"web*", "db*"},
+}
+
+func TestSSHConfigIsWhatInstallWrites(t *testing.T) {
+	want, err := example.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("ssh/breakglass.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("UPDATE") != "" {
+		head, _, ok := strings.Cut(string(text), "# Written by")
+		if !ok {
+			t.Fatal("no place for it: a line that begins with # Written by")
+		}
+		text = []byte(head + want)
+		if err := os.WriteFile("ssh/breakglass.conf", text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.HasSuffix(string(text), want) {
+		t.Error("ssh/breakglass.conf ends otherwise; UPDATE=1 go test ./contrib writes it anew")
+	}
+}
+
+// TestSSHDReadsTheDropIn has the stock sshd judge it.
+func TestSSHDReadsTheDropIn(t *testing.T) {
+	sshd, err := exec.LookPath("/usr/sbin/sshd")
+	if err != nil {
+		t.Skip("no sshd here")
+	}
+	key := filepath.Join(t.TempDir(), "host_key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	drop, err := filepath.Abs("sshd/50-breakglass.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(sshd, "-T", "-f", drop, "-h", key).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"trustedusercakeys /etc/ssh/breakglass_session_ca.pub\n", "authorizedprincipalsfile /etc/ssh/breakglass_principals/%u\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("sshd -T does not say %q", want)
+		}
+	}
+}
+
+// TestUnits has systemd judge the units, with a program that is on every machine in place of ours.
+func TestUnits(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze here")
+	}
+	units, err := filepath.Glob("systemd/*.service")
+	if err != nil || len(units) != 2 {
+		t.Fatalf("%v, %v", units, err)
+	}
+	for _, u := range units {
+		text, err := os.ReadFile(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		program := "/usr/bin/" + strings.TrimSuffix(filepath.Base(u), ".service")
+		if !strings.Contains(string(text), "ExecStart="+program+" serve\n") {
+			t.Errorf("%s does not start %s", u, program)
+		}
+		copied := filepath.Join(t.TempDir(), filepath.Base(u))
+		if err := os.WriteFile(copied, []byte(strings.ReplaceAll(string(text), "ExecStart="+program, "ExecStart=/bin/true")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(analyze, "verify", "--man=no", copied).CombinedOutput(); err != nil || strings.Contains(string(out), filepath.Base(u)) {
+			t.Errorf("%s: %v\n%s", u, err, out)
+		}
+	}
+}
