@@ -47,6 +47,8 @@ const (
 	quickReads = 100
 	// goodbyeTimeout bounds what a person is told at a cut: one that doesn't read is not waited for.
 	goodbyeTimeout = 2 * time.Second
+	// leaveTimeout is how long a client may take to leave after it was told.
+	leaveTimeout = time.Second
 	// lingerTimeout bounds how long a host may take to read what a client sent before it left.
 	lingerTimeout = 10 * time.Second
 	// bigRead is a read in bulk; it costs one record and one flush.

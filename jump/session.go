@@ -266,9 +266,17 @@ func (s *session) cut(reason, text string) {
 	go func() { told.Wait(); close(all) }()
 	select {
 	case <-all:
-		// Closed as a channel, the text arrives; a closed connection could overtake it.
-		for _, c := range s.open(false) {
+		// A client whose channel is closed leaves by itself. Closing the connection at once would reset it while the client
+		// still sends, and the text could be lost.
+		open := s.open(false)
+		for _, c := range open {
 			c.client.Close()
+		}
+		if len(open) > 0 {
+			select {
+			case <-s.done:
+			case <-time.After(leaveTimeout):
+			}
 		}
 	case <-time.After(goodbyeTimeout):
 	}
