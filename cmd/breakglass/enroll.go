@@ -71,6 +71,10 @@ func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
 	if err := a.home.SavePins(token.Pins); err != nil {
 		return err
 	}
+	// Here, too: whoever only prints the ssh_config block finds the file that it names.
+	if err := a.refreshKnownHosts(token.Pins.Site); err != nil {
+		return err
+	}
 	who = who.WithKey(home.Key{Name: key, PublicKey: done.PublicKey, CredentialID: done.CredentialID})
 	who.Person = person
 	if err := a.home.SavePerson(who); err != nil {
