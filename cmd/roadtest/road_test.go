@@ -60,8 +60,11 @@ func start(t *testing.T, cfg road.Config) (r *road.Road, alice, bob *road.Person
 		if t.Failed() {
 			for _, name := range []string{"ca", "jump", "sshd"} {
 				text, _ := os.ReadFile(filepath.Join(r.Dir, name+".log"))
-				t.Logf("%s.log ends:\n%s", name, tail(string(text), 60))
+				t.Logf("%s.log ends:\n%s", name, tail(string(text), 25))
 			}
+		}
+		if err := road.Remove(r.Dir); err != nil {
+			t.Error(err)
 		}
 	})
 	if err != nil {
@@ -135,16 +138,15 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Stock ssh reads the account's own ~/.ssh/config whatever HOME says, so the scripts name the written one by -F.
-	conf, err := alice.Run(ctx, "breakglass", "config", "install", "--print")
-	if err != nil {
-		t.Fatal(err)
-	}
 	confPath := filepath.Join(alice.Home, "plain_ssh_config")
-	if err := os.WriteFile(confPath, []byte(conf), 0o600); err != nil {
+	if _, err := alice.Run(ctx, "breakglass", "config", "install", "--file", confPath); err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	params := testscript.Params{
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Vars = append(e.Vars, alice.Env()...)
@@ -181,6 +183,9 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				out, err := bob.Run(ctx, "breakglass", "export", id, "--text")
 				ts.Check(err)
+				files, err := bob.Run(ctx, "breakglass", "export", id, "--hashes") // names what sftp and scp carried
+				ts.Check(err)
+				out += files
 				for _, want := range args {
 					if strings.Contains(out, want) == neg {
 						ts.Fatalf("transcript of %s (%d bytes): %q, found %v\n%s", id, len(out), want, !neg, tail(out, 40))
@@ -211,7 +216,15 @@ func TestScripts(t *testing.T) {
 				}
 			},
 		},
-	})
+	}
+	for _, f := range files {
+		// One after the other: each looks at the newest session. testscript's own subtests run side by side and end with their parent.
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txtar"), func(t *testing.T) {
+			p := params
+			p.Files = []string{f}
+			testscript.Run(t, p)
+		})
+	}
 }
 
 // count is how often a long test repeats: N, small here, more in CI, whole in make soak.

@@ -49,12 +49,12 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, bin, out string, n int) error {
+func run(ctx context.Context, bin, out string, n int) (err error) {
 	dir, err := os.MkdirTemp("", "breakglass-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, road.Remove(dir)) }()
 	b := &bench{}
 	b.Road, err = road.Start(ctx, road.Config{Dir: dir, Bin: bin, Log: os.Stderr})
 	defer func() { b.Road.Stop() }()

@@ -60,7 +60,7 @@ func run(ctx context.Context, bin, dir string) (err error) {
 		if dir, err = os.MkdirTemp("", "breakglass-demo-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { err = errors.Join(err, road.Remove(dir)) }()
 	} else if entries, _ := os.ReadDir(dir); len(entries) > 0 {
 		return fmt.Errorf("%s is not empty: give the demo a directory of its own", dir)
 	}

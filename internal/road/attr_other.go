@@ -2,6 +2,12 @@
 
 package road
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
 func leavesNothing() *syscall.SysProcAttr { return nil }
+
+// Remove removes a road's directory.
+func Remove(dir string) error { return os.RemoveAll(dir) }
