@@ -24,6 +24,7 @@ type caller struct {
 	jump   name.Jump   // a joined jump's key
 	person name.Person // a pass's holder, while it lasts
 	pass   string
+	st     *statement.Call
 }
 
 func (c *caller) fingerprint() string { return ssh.FingerprintSHA256(c.key) }
@@ -33,8 +34,9 @@ func (c *caller) mayReadRequest(r state.Request) bool {
 	return c != nil && (c.person != "" || c.fingerprint() == r.ClientKey)
 }
 
-// caller judges the headers of a signed call. nil without an error: the call is not signed.
-func (c *CA) caller(r *http.Request, body []byte, from netip.Addr) (*caller, error) {
+// caller judges the headers of a signed call, before its body is read. nil without an error: the call is not signed. The body is
+// judged by sealed, which must come before anything that the call asks for.
+func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 	h, s := r.Header.Get(api.HeaderCall), r.Header.Get(api.HeaderSignature)
 	if h == "" && s == "" {
 		return nil, nil
@@ -50,18 +52,19 @@ func (c *CA) caller(r *http.Request, body []byte, from netip.Addr) (*caller, err
 		return nil, bad("malformed_call")
 	}
 	sig, err := sshsig.Parse(armored)
-	if err != nil || sig.Verify(sig.PublicKey, statement.KindCall.Namespace(), text) != nil {
+	// Only in-memory keys sign calls, and those are ed25519: anybody else's RSA key would only cost time.
+	if err != nil || sig.PublicKey.Type() != ssh.KeyAlgoED25519 || sig.Verify(sig.PublicKey, statement.KindCall.Namespace(), text) != nil {
 		return nil, bad("bad_call_signature")
 	}
 	now := c.now()
-	if st.Method != r.Method || st.Path != r.URL.RequestURI() || st.Body != sha256.Sum256(body) || st.Origin != c.keys.ledger.Name() {
+	if st.Method != r.Method || st.Path != r.URL.RequestURI() || st.Origin != c.keys.ledger.Name() {
 		return nil, bad("call_of_another_request")
 	}
 	if d := now.Sub(st.Issued); d > api.CallSkew || d < -api.CallSkew {
 		c.strangers.add("call_clock", from)
 		return nil, &api.Problem{Status: 401, Code: "clock", Detail: "this machine's clock is " + d.Round(time.Second).String() + " behind the CA's", Next: []string{"set the clock to " + now.Format(time.RFC3339)}}
 	}
-	who := &caller{key: sig.PublicKey}
+	who := &caller{key: sig.PublicKey, st: &st}
 	if err := c.state.View(r.Context(), func(tx *state.Tx) error {
 		jumps, err := tx.Jumps()
 		if err != nil {
@@ -92,10 +95,23 @@ func (c *CA) caller(r *http.Request, body []byte, from netip.Addr) (*caller, err
 	}); err != nil {
 		return nil, err
 	}
+	return who, nil
+}
+
+// sealed demands that the body is the one that the caller signed, and that the call is new.
+func (c *CA) sealed(who *caller, body []byte, from netip.Addr) error {
+	if who == nil {
+		return nil
+	}
+	if who.st.Body != sha256.Sum256(body) {
+		c.strangers.add("call_of_another_request", from)
+		return passNeeded()
+	}
 	// Last, so that a stranger can't fill the memory of nonces with keys that stand for nothing: then no call of anybody would be new. Any
 	// other key may at most read its own request, and reading that twice is no harm.
-	if (who.jump != "" || who.person != "") && !c.calls.first(st.Nonce, st.Issued.Add(2*api.CallSkew)) {
-		return nil, bad("call_repeated")
+	if (who.jump != "" || who.person != "") && !c.calls.first(who.st.Nonce, who.st.Issued.Add(2*api.CallSkew)) {
+		c.strangers.add("call_repeated", from)
+		return passNeeded()
 	}
-	return who, nil
+	return nil
 }

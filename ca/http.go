@@ -83,7 +83,7 @@ func (c *CA) Handler() http.Handler {
 		}
 		return c.sessions(k.Context(), id, k.who)
 	})
-	on("POST /v1/sessions", api.MaxBody, with(func(k *call, q *api.SessionAsk) (any, error) { return c.openSession(k.Context(), q) }))
+	on("POST /v1/sessions", api.MaxBody, with(func(k *call, q *api.SessionAsk) (any, error) { return c.openSession(k.Context(), q, k.from) }))
 	on("POST /v1/facts", maxFactsBody, with(func(k *call, q *api.FactsAsk) (any, error) { return c.facts(k.Context(), q, k.who) }))
 	on("POST /v1/hostcerts", api.MaxBody, with(func(k *call, q *api.HostCertsAsk) (any, error) { return c.hostCerts(k.Context(), q, k.who) }))
 	c.transcriptRoutes(on)
@@ -222,6 +222,16 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(
 		}
 	}()
 	k := &call{Request: r, w: w, from: addr(r.RemoteAddr)}
+	var err error
+	if k.who, err = c.caller(r, k.from); err != nil {
+		c.problem(w, r, err)
+		return
+	}
+	// Large bodies are the jumps': whoever is none would hold megabytes a connection, on thousands of connections.
+	if limit > api.MaxBody && (k.who == nil || k.who.jump == "") {
+		c.problem(w, r, passNeeded())
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
 		c.problem(w, r, &api.Problem{Status: 413, Code: api.CodeBadRequest, Detail: fmt.Sprintf("the body is over %d bytes", tooLong.Limit)})
@@ -230,7 +240,7 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(
 		return // the client is gone
 	}
 	k.body = body
-	if k.who, err = c.caller(r, body, k.from); err != nil {
+	if err := c.sealed(k.who, body, k.from); err != nil {
 		c.problem(w, r, err)
 		return
 	}

@@ -28,7 +28,7 @@ const maxSessions = 10_000
 const resolveTimeout = 3 * time.Second
 
 // openSession is the CA's decision whether a connection at a jump may become a session. What it answers is the entry.
-func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAnswer, error) {
+func (c *CA) openSession(ctx context.Context, q *api.SessionAsk, from netip.Addr) (*api.SessionAnswer, error) {
 	var st statement.Session
 	if err := statement.Parse([]byte(q.Statement), &st); err != nil {
 		return nil, badRequest("%v", err)
@@ -41,6 +41,16 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAn
 	if d := now.Sub(st.Issued); d > api.CallSkew || d < -api.CallSkew {
 		return nil, &api.Problem{Status: 401, Code: "clock", Detail: fmt.Sprintf("the jump's clock is %v from the CA's", -d)}
 	}
+	// A jump's signature comes before the writer, which a stranger's question must not even knock at, and before any name server is asked.
+	if err := c.state.View(ctx, func(tx *state.Tx) error {
+		_, err := c.askingJump(tx, &st, sig, q.Statement)
+		return err
+	}); err != nil {
+		if pr := new(api.Problem); errors.As(err, &pr) {
+			c.strangers.add("unknown_jump", from)
+		}
+		return nil, err
+	}
 	hosts := c.resolved(ctx, &st) // before the writer: it must not wait for a name server
 	var out *api.SessionAnswer
 	var refusal *api.Problem
@@ -48,18 +58,9 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAn
 	var raw []byte
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
 		out, refusal = nil, nil
-		j, err := tx.Jump(st.Jump)
-		if errors.Is(err, state.ErrNotFound) {
-			return refused()
-		} else if err != nil {
-			return err
-		}
-		key, err := parseKey(j.Jump.Key)
+		j, err := c.askingJump(tx, &st, sig, q.Statement) // as of now
 		if err != nil {
 			return err
-		}
-		if st.Origin != c.keys.ledger.Name() || sig.Verify(key, statement.KindSession.Namespace(), []byte(q.Statement)) != nil {
-			return refused()
 		}
 		if used, err := tx.NonceUsed(st.Nonce); err != nil || used {
 			return errors.Join(err, expired())
@@ -92,6 +93,24 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk) (*api.SessionAn
 		out.Entry.Proof, err = tx.Inclusion(head.Size, idx)
 		return err
 	})
+}
+
+// askingJump is the joined jump that signed the question.
+func (c *CA) askingJump(tx *state.Tx, st *statement.Session, sig *sshsig.Signature, text string) (state.Jump, error) {
+	j, err := tx.Jump(st.Jump)
+	if errors.Is(err, state.ErrNotFound) {
+		return j, refused()
+	} else if err != nil {
+		return j, err
+	}
+	key, err := parseKey(j.Jump.Key)
+	if err != nil {
+		return j, err
+	}
+	if st.Origin != c.keys.ledger.Name() || sig.Verify(key, statement.KindSession.Namespace(), []byte(text)) != nil {
+		return j, refused()
+	}
+	return j, nil
 }
 
 type sessionAsk struct {

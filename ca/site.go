@@ -84,6 +84,16 @@ func (c *CA) join(ctx context.Context, q *api.JoinAsk, from netip.Addr) (*api.Jo
 				return &api.Problem{Status: 403, Code: api.CodeInvite, Detail: "the policy does not have " + s + " among the sources of " + i.Name, Next: []string{"add it to [jumps." + i.Name + "] source"}}
 			}
 		}
+		// Nobody proves the keys of a join: another jump's would turn that one's calls and facts into this one's.
+		others, err := tx.Jumps()
+		if err != nil {
+			return err
+		}
+		for _, o := range others {
+			if k := authorized(keys[0]); o.Jump.Name != name.Jump(i.Name) && (o.Jump.Key == k || o.Jump.HostKey == k || o.Jump.Key == authorized(keys[1]) || o.Jump.HostKey == authorized(keys[1])) {
+				return &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "that key is the jump " + string(o.Jump.Name) + "'s", Next: []string{"join from a directory of its own"}}
+			}
+		}
 		j := ledger.SiteJump{Name: name.Jump(i.Name), Addresses: q.Addresses, Source: source, Key: authorized(keys[0]), HostKey: authorized(keys[1])}
 		if _, _, err := tx.Append(c.entry(ledger.JumpActor(j.Name), ledger.Subject{Jump: j.Name}, &ledger.JumpJoined{Jump: j, Invite: h})); err != nil {
 			return err
