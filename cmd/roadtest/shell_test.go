@@ -70,6 +70,20 @@ func (x *terminal) until(want string) {
 	x.t.Fatalf("%q is not to be seen:\n%s", want, x.text())
 }
 
+// wait waits for the command's end, not for ever.
+func (x *terminal) wait() error {
+	x.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- x.cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(30 * time.Second):
+		x.t.Fatalf("it does not end:\n%s", tail(x.text(), 40))
+		return nil
+	}
+}
+
 func TestShellOnATerminal(t *testing.T) {
 	_, alice, bob := start(t, road.Config{})
 	ctx := t.Context()
@@ -98,8 +112,15 @@ func TestShellOnATerminal(t *testing.T) {
 	x.typ("top -d 1\r")
 	x.until("PID")
 	x.typ("q")
+	// top throws away what was typed at it while it ends, so ask until the shell answers.
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(x.text(), "back 62"); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no shell after top:\n%s", tail(x.text(), 30))
+		}
+		x.typ("echo back $((60+2))\r")
+	}
 	x.typ("exit 3\r")
-	err := x.cmd.Wait()
+	err := x.wait()
 	if x.cmd.ProcessState.ExitCode() != 3 {
 		t.Errorf("exit: %v", err)
 	}
