@@ -117,7 +117,9 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 			o.Reason, o.Message = uint32(refused.Reason), refused.Message
 		}
 		o.Message = string(clip(o.Message))
-		s.rec.now(event(o))
+		if s.rec.now(event(o)) != nil { // the host's words, and nobody would know of them
+			o.Reason, o.Message = uint32(ssh.ConnectionFailed), "breakglass: the session can't be recorded"
+		}
 		nc.Reject(ssh.RejectionReason(o.Reason), o.Message)
 		return
 	}

@@ -49,6 +49,7 @@ var errAnother = errors.New("early connection differs from the answer")
 // anybody could be harmed by: no user name, no signature. Its host key is judged by the answer alone.
 type upstream struct {
 	address  string // as the answer has it; a name only where the policy has one
+	login    string
 	conn     net.Conn
 	cancel   context.CancelFunc
 	released chan struct{} // closed once order is set; order nil lets it go
@@ -65,7 +66,7 @@ type upstream struct {
 
 // early begins tcp and key exchange. algorithms, if known, are the host key types to ask for.
 func early(ctx context.Context, address string, source netip.Addr, login string, algorithms []string) *upstream {
-	u := &upstream{address: address, released: make(chan struct{}), done: make(chan struct{})}
+	u := &upstream{address: address, login: login, released: make(chan struct{}), done: make(chan struct{})}
 	ctx, u.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(u.done)
@@ -157,7 +158,8 @@ func (o *order) checkHostKey(key ssh.PublicKey, address string) error {
 // reach logs in to the host under the answer: over the early connection if that is what the answer wants, else anew, one address
 // after the other.
 func (o *order) reach(ctx context.Context, pre *upstream, source netip.Addr, key ssh.Signer) (*upstream, error) {
-	if pre != nil && slices.Contains(o.addresses, pre.address) {
+	// The login too: what began the connection was a certificate shown, and the one proven may be another.
+	if pre != nil && slices.Contains(o.addresses, pre.address) && pre.login == string(o.login) {
 		pre.release(o, key)
 		stop := context.AfterFunc(ctx, pre.cancel)
 		<-pre.done

@@ -124,7 +124,7 @@ func (h *hostCerts) signer(ctx context.Context, host name.Host) ssh.Signer {
 		return s
 	}
 	if err != nil {
-		h.log.Info("no host certificate", "host", host, "error", err)
+		h.log.Debug("no host certificate", "host", host, "error", err)
 	}
 	if len(h.unknown) >= maxUnknown {
 		clear(h.unknown)

@@ -145,7 +145,9 @@ func (s *session) notReached(err error) error {
 				s.order.host, wrong.address, seen, strings.Join(f.Wanted, ", ")),
 			"somebody may be in between, or the host was installed anew; if it was, an owner puts its new key into the policy"))
 	}
-	s.rec.now(act(0, endUnreachable, printable(err.Error())))
+	if rerr := s.rec.now(act(0, endUnreachable, printable(err.Error()))); rerr != nil { // the host's words may be in it
+		return s.never(endFailed, say(rerr, "the session can't be recorded, so it isn't opened"))
+	}
 	return s.never(endUnreachable, say(err, fmt.Sprintf("%s can't be entered: %v", s.order.host, err),
 		"if it answers but refuses: `breakglass-ca host setup "+string(s.order.host)+"` prints what its sshd needs"))
 }
