@@ -1,14 +1,13 @@
 package transcript
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
-
-	"crypto/rand"
 )
 
 // ErrClosed: the stream has ended, or an error closed it.

@@ -23,7 +23,6 @@ type memFS struct {
 	files  map[string]*memFile
 	// fail is asked before each operation.
 	fail func(op, name string) error
-	room int64 // for Create; 0 is no limit
 }
 
 type memFile struct {

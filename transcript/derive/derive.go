@@ -300,13 +300,6 @@ func (w *wire) take(n uint64) []byte {
 	return r
 }
 
-func (w *wire) u8() byte {
-	if b := w.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
 func (w *wire) u32() uint32 {
 	if b := w.take(4); b != nil {
 		return binary.BigEndian.Uint32(b)

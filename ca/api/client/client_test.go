@@ -333,7 +333,7 @@ func TestAnswersThatCantBeRead(t *testing.T) {
 		"an unknown field":     func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"id":"x","root":true}`) },
 		"no JSON":              func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `<html>`) },
 		"two values":           func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"id":"x"}{}`) },
-		"a proxy's error page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", 502) },
+		"a proxy's error page": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) },
 		"a problem of no code": func(w http.ResponseWriter, _ *http.Request) { problem(w, api.Problem{Status: 500}) },
 		"a redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere.example/", http.StatusTemporaryRedirect)
