@@ -51,7 +51,7 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 		flags |= skfile.FlagUserVerification
 	}
 	// Made for everybody: a multiplication on the curve that only unknown names cost would be heard in the time of the answer.
-	d, err := c.decoy(p, flags)
+	decoys, err := c.decoys(p, flags)
 	if err != nil {
 		return nil, false, err
 	}
@@ -73,7 +73,7 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 	if _, known := c.policy.Load().Person(p); known && len(out) > 0 {
 		return out, true, nil
 	}
-	return []api.KeyHandle{d}, false, nil
+	return decoys, false, nil
 }
 
 func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.KeyHandle, error) {
@@ -81,22 +81,41 @@ func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.K
 	return api.KeyHandle{Name: n, PublicKey: authorized(pub), CredentialID: credential, Application: api.Application, KeyFile: file}, err
 }
 
-// decoy makes a key out of a name: the same each time, and nobody has it.
-func (c *CA) decoy(p name.Person, flags byte) (api.KeyHandle, error) {
-	derive := func(label string, n int) []byte {
-		var out []byte
-		for i := byte(0); len(out) < n; i++ {
-			h := hmac.New(sha256.New, c.decoySeed[:])
-			h.Write([]byte{i})
-			h.Write([]byte(label + "\x00" + string(p)))
-			out = h.Sum(out)
+// decoys makes keys out of a name: the same each time, and nobody has them. One or two, as people have: else two would say that the name is
+// known.
+func (c *CA) decoys(p name.Person, flags byte) ([]api.KeyHandle, error) {
+	names := []name.Key{"key-1", "desk", "yubi-desk", "blue", "main"}
+	seed := c.derive(p, "name", 2)
+	first := int(seed[0]) % len(names)
+	var out []api.KeyHandle
+	for _, label := range []string{"", "2"} { // both are made whatever is shown: the time of the answer must not tell
+		d, err := c.decoy(p, label, names[first], flags)
+		if err != nil {
+			return nil, err
 		}
-		return out[:n]
+		out = append(out, d)
+		first = (first + 1) % len(names)
 	}
+	return out[:1+int(seed[1])%2], nil
+}
+
+// derive gives n bytes that follow from the CA's secret, the name and the label.
+func (c *CA) derive(p name.Person, label string, n int) []byte {
+	var out []byte
+	for i := byte(0); len(out) < n; i++ {
+		h := hmac.New(sha256.New, c.decoySeed[:])
+		h.Write([]byte{i})
+		h.Write([]byte(label + "\x00" + string(p)))
+		out = h.Sum(out)
+	}
+	return out[:n]
+}
+
+func (c *CA) decoy(p name.Person, which string, called name.Key, flags byte) (api.KeyHandle, error) {
 	var priv *ecdh.PrivateKey
-	for label := "scalar"; ; label += "+" { // one in 2^32 hashes is no scalar of P-256
+	for label := "scalar" + which; ; label += "+" { // one in 2^32 hashes is no scalar of P-256
 		var err error
-		if priv, err = ecdh.P256().NewPrivateKey(derive(label, 32)); err == nil {
+		if priv, err = ecdh.P256().NewPrivateKey(c.derive(p, label, 32)); err == nil {
 			break
 		}
 	}
@@ -105,8 +124,7 @@ func (c *CA) decoy(p name.Person, flags byte) (api.KeyHandle, error) {
 	if err != nil {
 		return api.KeyHandle{}, err
 	}
-	names := []name.Key{"key-1", "desk", "yubi-desk", "blue", "main"}
-	return handle(names[int(derive("name", 1)[0])%len(names)], pub, derive("credential", decoyCredential), flags)
+	return handle(called, pub, c.derive(p, "credential"+which, decoyCredential), flags)
 }
 
 // decoyCredential is the length in bytes of a made-up credential id: common keys have 64.

@@ -90,6 +90,10 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 			if slices.ContainsFunc(keys, func(k state.Key) bool { return !k.Suspended }) {
 				who.person, who.pass = p.Person, p.ID
 			}
+			// And from where the policy lets anybody ask at all: a pass's key that was carried off reads nothing there.
+			if who.person != "" && c.place(from) != nil {
+				who.person, who.pass = "", ""
+			}
 		}
 		return nil
 	}); err != nil {

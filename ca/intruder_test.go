@@ -160,3 +160,69 @@ func TestAJumpCantJoinWithAnothersKey(t *testing.T) {
 		t.Errorf("jump-a: %v", err)
 	}
 }
+
+// A reader's identity is public; who names it as their own must not take the reader's recordings away.
+func TestNobodyTakesAReadersIdentity(t *testing.T) {
+	s := newStage(t)
+	if _, err := s.alice.Recipient(s.identity.Recipient().String()); problem(t, err).Code != api.CodeConflict {
+		t.Errorf("alice takes bob's: %v", err)
+	}
+	a, err := s.jump.Open(s.jump.Question(s.grant(t)))
+	catest.Must(t, err)
+	if len(a.Opened.Readers) != 1 || a.Opened.Readers[0] != "bob" {
+		t.Errorf("sealed to %v", a.Opened.Readers)
+	}
+	if _, err := s.bob.Recipient(s.identity.Recipient().String()); err != nil {
+		t.Errorf("bob names his own again: %v", err)
+	}
+}
+
+// A pass reads only from where the policy lets anybody ask.
+func TestAPassReadsNothingFromARefusedPlace(t *testing.T) {
+	clk := &clock{}
+	policy := strings.Replace(catest.Policy, `trusted = ["here"]`, "countries = [\"DE\"]\ntrusted = [\"here\"]", 1)
+	c := catest.New(t, catest.Config{Now: clk.now, Policy: policy})
+	bob := c.Enrol("bob")
+	ctx := context.Background()
+	key := catest.NewKey(t)
+	ch, err := c.Client(nil).Pass(ctx, api.PassAsk{Person: "bob", Holder: catest.Line(key.PublicKey())})
+	catest.Must(t, err)
+	_, err = c.Client(nil).SignPass(ctx, ch.ID, api.Signed{SSHSIG: bob.Sign(ch)})
+	catest.Must(t, err)
+	for from, want := range map[string]int{"127.0.0.1:4000": 200, "203.0.113.9:4000": 401} {
+		r := httptest.NewRequest("GET", "/v1/sessions", nil)
+		r.RemoteAddr = from
+		signed(t, &stage{CA: c, clock: clk}, r, key, nil)
+		w := httptest.NewRecorder()
+		c.CA.Handler().ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("from %s: status %d, want %d", from, w.Code, want)
+		}
+	}
+}
+
+// The number of keys must not tell who is enrolled: some unknown names have two, and the same two each time.
+func TestDecoysComeInOnesAndTwos(t *testing.T) {
+	c := catest.New(t, catest.Config{})
+	ctx := context.Background()
+	count := map[int]int{}
+	for i := range 40 {
+		ask := api.Ask{Person: "nobody-" + string(rune('a'+i%26)) + string(rune('a'+i/26)), Login: "root", Host: "web01", Reason: catest.Reason, ClientKey: catest.Line(catest.NewKey(t).PublicKey())}
+		one, err := c.Client(nil).Ask(ctx, ask)
+		catest.Must(t, err)
+		again, err := c.Client(nil).Ask(ctx, ask)
+		catest.Must(t, err)
+		count[len(one.Keys)]++
+		if len(one.Keys) != len(again.Keys) {
+			t.Fatalf("%s: %d keys, then %d", ask.Person, len(one.Keys), len(again.Keys))
+		}
+		for k := range one.Keys {
+			if one.Keys[k].PublicKey != again.Keys[k].PublicKey || k > 0 && (one.Keys[0].Name == one.Keys[1].Name || one.Keys[0].PublicKey == one.Keys[1].PublicKey) {
+				t.Errorf("%s: %+v, then %+v", ask.Person, one.Keys, again.Keys)
+			}
+		}
+	}
+	if len(count) != 2 || count[1] == 0 || count[2] == 0 {
+		t.Errorf("keys shown: %v", count)
+	}
+}

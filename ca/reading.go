@@ -69,6 +69,9 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 	if err != nil {
 		return err
 	}
+	if p := c.place(from); p != nil { // signed from elsewhere than asked: both must be allowed
+		return p
+	}
 	var refusal *api.Problem
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
 		refusal = nil
@@ -120,7 +123,14 @@ func (c *CA) signPass(ctx context.Context, id, armored string, from netip.Addr) 
 		if _, err := tx.PassOf(st.Holder); !errors.Is(err, state.ErrNotFound) {
 			return nil, errors.Join(err, &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "that key holds a pass already"})
 		}
-		// A grant's client key never reads more than its own request.
+		// A grant's client key lies where ssh can use it: it never reads more than its own request.
+		holder, err := parseKey(st.Holder)
+		if err != nil {
+			return nil, err
+		}
+		if used, err := tx.IsClientKey(ssh.FingerprintSHA256(holder)); err != nil || used {
+			return nil, errors.Join(err, &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "that key is a grant's client key: a pass takes a key of its own"})
+		}
 		out.Pass, out.Until = st.ID, st.Until
 		return &ledger.PassGranted{Pass: st.ID, Holder: st.Holder, Until: ledger.At(st.Until), Sources: st.Sources, Touch: a.ledgerTouch()}, nil
 	})
@@ -151,6 +161,16 @@ func (c *CA) signRecipient(ctx context.Context, id, armored string, from netip.A
 		rs, err := c.recipients(tx, p)
 		if err != nil {
 			return nil, err
+		}
+		// Nobody proves the secret half: who names a reader's identity as their own would take that reader's recordings away.
+		all, err := tx.Recipients()
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range all {
+			if r.Age == st.Age && r.Person != st.Person {
+				return nil, &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "that recipient is another person's", Next: []string{"breakglass reviewer init makes one of your own"}}
+			}
 		}
 		ages := []string{st.Age}
 		for _, r := range rs {

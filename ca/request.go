@@ -66,6 +66,9 @@ func (c *CA) ask(ctx context.Context, q *api.Ask, from netip.Addr) (*api.Challen
 			return &api.Problem{Status: 403, Code: api.CodeNotFounded, Detail: "this CA is not founded yet: only enrolment works until its owners have adopted keys and policy"}
 		}
 		r.Origin, r.Epoch = site.Site.Origin, site.Site.Epoch
+		if held, err := tx.IsHolder(authorized(key)); err != nil || held {
+			return errors.Join(err, badRequest("client_key: that key holds a pass; a request takes a key of its own"))
+		}
 		if out.Keys, known, err = c.handles(tx, r.Person, p.Always.UV); err != nil {
 			return err
 		}

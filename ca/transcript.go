@@ -17,8 +17,8 @@ import (
 	"breakglass/transcript"
 )
 
-// maxEnvelope bounds an envelope in bytes: with sixteen post-quantum recipients it has under 32 KiB.
-const maxEnvelope = 128 << 10
+// maxEnvelope bounds an envelope in bytes: all that a jump can make, or a recording would never be stored.
+const maxEnvelope = transcript.MaxEnvelope
 
 // ofJump gives the session if the caller is the jump that runs it.
 func (c *CA) ofJump(ctx context.Context, id name.SessionID, who *caller) (s state.Session, err error) {

@@ -214,6 +214,22 @@ func (t *Tx) HasLiveGrant(h name.Host, now time.Time) (bool, error) {
 	return n > 0, err
 }
 
+// IsClientKey says whether some request was for the key with that fingerprint.
+func (t *Tx) IsClientKey(fingerprint string) (bool, error) {
+	var n int
+	err := t.tx.QueryRow(`SELECT COUNT(*) FROM requests WHERE client_key = $1`, fingerprint).Scan(&n)
+	return n > 0, err
+}
+
+// IsHolder says whether a pass was given to the key (authorized_keys form).
+func (t *Tx) IsHolder(key string) (bool, error) {
+	_, err := t.PassOf(key)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Session is one session's row.
 type Session struct {
 	ID       name.SessionID
