@@ -15,7 +15,7 @@ import (
 	"breakglass/ledger"
 )
 
-// evidence gathers every entry about a request and those that they stand on (site, policies, founding, invites, keys, jumps, recipients, passes of readers),
+// evidence gathers every entry about a request and those that they stand on (site, policies, founding, invites, keys and their suspensions, jumps, recipients, passes of readers),
 // each proved to one checkpoint.
 func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api.Evidence, error) {
 	if who == nil || who.person == "" {
@@ -40,7 +40,7 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 				want[n] = true
 			}
 		}
-		needs := &standsOn{tx: tx, want: want, readers: map[string]bool{}}
+		needs := &standsOn{tx: tx, want: want, readers: map[string]bool{}, keys: map[string]bool{}}
 		for _, n := range own {
 			want[n] = true
 			if err := needs.entry(n); err != nil {
@@ -48,6 +48,9 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 			}
 		}
 		if err := needs.machinesAndReaders(); err != nil {
+			return err
+		}
+		if err := needs.suspensions(); err != nil {
 			return err
 		}
 		var order []int64
@@ -77,6 +80,7 @@ type standsOn struct {
 	readers map[string]bool // passes
 	ages    map[string]bool
 	jumps   map[name.Jump]bool
+	keys    map[string]bool // fingerprints
 }
 
 // entry adds what the entry names.
@@ -133,8 +137,31 @@ func (s *standsOn) key(fp string) error {
 	}
 	if err == nil {
 		s.want[k.Index] = true
+		s.keys[fp] = true
 	}
 	return err
+}
+
+// suspensions adds what became of the keys: a signature by one that was suspended before must show.
+func (s *standsOn) suspensions() error {
+	list, err := s.tx.OfType("key.suspended")
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		b, err := s.tx.Entry(n)
+		if err != nil {
+			return err
+		}
+		e, err := ledger.Decode(b)
+		if err != nil {
+			return err
+		}
+		if s.keys[e.Subject.Key] {
+			s.want[n] = true
+		}
+	}
+	return nil
 }
 
 // machinesAndReaders adds the entries of jumps, recipients and passes, and the keys that signed for them.
