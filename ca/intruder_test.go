@@ -18,6 +18,7 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ca/catest"
+	"breakglass/internal/softkey"
 	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
@@ -224,5 +225,29 @@ func TestDecoysComeInOnesAndTwos(t *testing.T) {
 	}
 	if len(count) != 2 || count[1] == 0 || count[2] == 0 {
 		t.Errorf("keys shown: %v", count)
+	}
+}
+
+// What became of a key stands beside what it signed: a bundle without the suspension would show a signature that looks good.
+func TestEvidenceTellsOfASuspendedKey(t *testing.T) {
+	s := newStage(t)
+	g := s.grant(t)
+	s.clock.forward(2 * time.Second)
+	s.alice.Key.SetFaults(softkey.Faults{FrozenCounter: true})
+	if _, err := s.alice.Request("root", "web01"); problem(t, err).Code != api.CodeLate {
+		t.Fatal(err)
+	}
+	reader, err := s.bob.Pass()
+	catest.Must(t, err)
+	ev, err := reader.Evidence(context.Background(), g.ID)
+	catest.Must(t, err)
+	n := 0
+	for _, e := range ev.Entries {
+		if x, err := ledger.Decode([]byte(e.Entry)); err == nil && x.Type() == "key.suspended" {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d suspensions in the evidence", n)
 	}
 }

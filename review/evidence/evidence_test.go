@@ -276,6 +276,22 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// The last session can be cut off with all that speaks of it, and every proof still holds: so the verdict counts the sessions and says so.
+func TestTheLastSessionCutOff(t *testing.T) {
+	w := granted(t, 2)
+	last := w.Granted.Statement.ID.Session(2)
+	b := w.write(t, nil, func(e *Evidence, r *[]Recording) {
+		e.Entries = slices.DeleteFunc(e.Entries, func(p Entry) bool {
+			x, err := ledger.Decode([]byte(p.Entry))
+			return err == nil && x.Subject.Session == last
+		})
+		*r = (*r)[:1]
+	})
+	if out := text(t, w.verify(b, w.Reader)); !strings.Contains(out, "holds 1 sessions; whether a later one was cut off it can't show") {
+		t.Error(out)
+	}
+}
+
 func foreignEntry(w *world, e *Evidence) {
 	for i, raw := range w.Entries {
 		if x, err := ledger.Decode(raw); err == nil && x.Type() == "request.opened" && x.Subject.Person == "bob" {
