@@ -49,7 +49,8 @@ func TestCurlJqSSHKeygen(t *testing.T) {
 		cmd := exec.CommandContext(ctx, "sh", append([]string{script}, args...)...)
 		cmd.Dir = far
 		cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + far, "SSH_SK_PROVIDER=" + so,
-			"BREAKGLASS_SOFTKEY=" + filepath.Join(alice.Home, "software-key.json"), "BREAKGLASS_SOFTKEY_PIN=" + road.PIN}
+			"BREAKGLASS_SOFTKEY=" + filepath.Join(alice.Home, "software-key.json"),
+			"SSH_ASKPASS=" + filepath.Join(alice.Home, "askpass"), "SSH_ASKPASS_REQUIRE=force"} // ssh-keygen asks for the PIN there, no terminal being here
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		cmd.Stdin = strings.NewReader("through the jump\n")
@@ -71,10 +72,10 @@ func TestCurlJqSSHKeygen(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := bob.Run(ctx, "breakglass", "export", id, "--text")
-	if err != nil || !strings.Contains(text, "sum 42") || !strings.Contains(text, "alice") {
+	if err != nil || !strings.Contains(text, "sum 42") {
 		t.Errorf("transcript: %v\n%s", err, tail(text, 40))
 	}
-	if out, err := bob.Run(ctx, "breakglass", "verify", id); err != nil || !strings.HasPrefix(out, "VERIFIED\n") {
+	if out, err := bob.Run(ctx, "breakglass", "verify", id); err != nil || !strings.HasPrefix(out, "VERIFIED\n") || !strings.Contains(out, "alice") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 
