@@ -145,7 +145,7 @@ func (b *bench) timeToShell(ctx context.Context, n int) error {
 	for i := range n + 1 { // the first round warms up and is not counted
 		for _, w := range ways {
 			if w.name == "fresh" { // forget the grant of the round before
-				if _, err := b.alice.Run(ctx, "breakglass", "agent", "--stop"); err != nil {
+				if err := b.alice.EndAgent(ctx); err != nil {
 					return err
 				}
 			}

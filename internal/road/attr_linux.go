@@ -18,9 +18,15 @@ func leavesNothing() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
 
-// Remove removes a road's directory. The store made its recordings immutable where the filesystem can; here, and nowhere in a
-// shipped program, that is taken back.
+// Remove removes a road's directory.
 func Remove(dir string) error {
+	Mutable(dir)
+	return os.RemoveAll(dir)
+}
+
+// Mutable lets a test change what the store holds. The store made its recordings immutable where the filesystem can; here, and
+// nowhere in a shipped program, that is taken back.
+func Mutable(dir string) {
 	filepath.WalkDir(filepath.Join(dir, "ca", "store"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
@@ -35,5 +41,4 @@ func Remove(dir string) error {
 		}
 		return nil
 	})
-	return os.RemoveAll(dir)
 }

@@ -217,9 +217,18 @@ func (p *Person) Run(ctx context.Context, program string, args ...string) (strin
 func (p *Person) stopAgent() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if out, err := p.Command(ctx, "breakglass", "agent", "--stop").CombinedOutput(); err != nil && !bytes.Contains(out, []byte("no background process")) {
-		fmt.Fprintf(os.Stderr, "ending %s's background process: %v\n%s", p.Name, err, out)
+	if err := p.EndAgent(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "ending %s's background process: %v\n", p.Name, err)
 	}
+}
+
+// EndAgent ends the person's background process, and with it their grants' keys; that there is none is no error.
+func (p *Person) EndAgent(ctx context.Context) error {
+	out, err := p.Command(ctx, "breakglass", "agent", "--stop").CombinedOutput()
+	if err != nil && !bytes.Contains(out, []byte("no background process")) {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }
 
 // Target is the login@host that the demo's policy opens.
