@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// askRate and askBurst are what one network (/24, /64) may ask without a signature: a team behind one address in an emergency
+	// askRate and askBurst are what one network (/24, /48) may ask without a signature: a team behind one address in an emergency
 	// stays far below, a flood does not.
 	askRate  = rate.Limit(10)
 	askBurst = 200
@@ -32,9 +32,10 @@ func newLimits(now func() time.Time) *limits {
 	return &limits{now: now, by: map[netip.Prefix]*rate.Limiter{}, all: rate.NewLimiter(allRate, allBurst)}
 }
 
-// network is the unit of limits and sums: one customer's part of the address space.
+// network is the unit of limits and sums: one customer's part of the address space. Of IPv6 that is a /48: by /64s one customer would be
+// 65,536, and use up for everybody what all have together.
 func network(a netip.Addr) netip.Prefix {
-	bits := 64
+	bits := 48
 	if a.Is4() {
 		bits = 24
 	}

@@ -33,7 +33,7 @@ const (
 	// caTimeout bounds the CA's answer alone, so that the person reads why.
 	caTimeout = 10 * time.Second
 	// maxUnproven and maxUnprovenPerNetwork cap connections that proved nothing yet: memory (about 100 KB each) and
-	// descriptors stay for people. A network is a /24 or /64.
+	// descriptors stay for people. A network is a /24 or /48.
 	maxUnproven           = 512
 	maxUnprovenPerNetwork = 64
 	// maxSessions bounds memory (about 150 KB each) and descriptors.

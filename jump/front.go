@@ -32,6 +32,7 @@ type doorConn struct {
 
 	counted atomic.Bool // among the strangers
 	proven  atomic.Bool
+	left    atomic.Bool // its place among the unproven is free
 	early   *upstream
 	tried   bool // to open a session
 	once    sync.Once
@@ -52,11 +53,16 @@ func (d *doorConn) Read(b []byte) (int, error) {
 func (d *doorConn) Close() error {
 	d.once.Do(func() {
 		d.timer.Stop()
-		if !d.proven.Load() {
-			d.j.caps.leave(d.peer)
-		}
+		d.leave()
 	})
 	return d.quickConn.Close()
+}
+
+// leave gives the stranger's place back, once: the deadline may close while the key is being proven.
+func (d *doorConn) leave() {
+	if !d.left.Swap(true) {
+		d.j.caps.leave(d.peer)
+	}
 }
 
 func (d *doorConn) refuse(r *refusal) {
@@ -247,9 +253,8 @@ func (j *Jump) proven(ctx front.Context, d *doorConn, meta ssh.ConnMetadata, key
 		return nil, r
 	}
 	d.tried = true
-	if !d.proven.Swap(true) {
-		j.caps.leave(d.peer)
-	}
+	d.proven.Store(true)
+	d.leave()
 	d.timer.Reset(openTimeout + 5*time.Second)
 	s, err := j.openSession(ctx, d, c, meta.SessionID())
 	if err != nil {

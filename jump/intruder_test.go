@@ -93,3 +93,19 @@ func TestARefusalThatCannotBeRecordedIsNotPassedOn(t *testing.T) {
 	<-w.served
 	w.served <- nil
 }
+
+// One customer with all their addresses must not hold every place that strangers have.
+func TestOneCustomerDoesNotHoldEveryPlace(t *testing.T) {
+	c := caps{byNet: map[string]int{}}
+	a := netip.MustParseAddr("2001:db8:7::1").As16()
+	for i := range 2 * maxUnproven {
+		a[6], a[7] = byte(i>>8), byte(i)
+		c.enter(netip.AddrFrom16(a))
+	}
+	if c.all != maxUnprovenPerNetwork {
+		t.Errorf("%d places held, want %d", c.all, maxUnprovenPerNetwork)
+	}
+	if !c.enter(netip.MustParseAddr("192.0.2.7")) {
+		t.Error("another is refused")
+	}
+}

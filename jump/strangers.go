@@ -46,12 +46,13 @@ func newStrangers(j name.Jump, now time.Time) *strangers {
 	return &strangers{jump: j, from: now, counts: map[strangerKey]int64{}}
 }
 
-// network is the /24 or /64 of an address: enough to see a pattern, and a stranger with a whole /64 is one.
+// network is the /24 or /48 of an address: enough to see a pattern, and a customer is one: by /64s a single one would be 65,536, and could
+// hold all the places that strangers have.
 func network(a netip.Addr) string {
 	a = a.Unmap()
 	bits := 24
 	if a.Is6() {
-		bits = 64
+		bits = 48
 	}
 	p, err := a.Prefix(bits)
 	if err != nil {

@@ -281,7 +281,7 @@ type StrangersSummed struct {
 	Counts []StrangerCount `json:"counts"`
 }
 
-// StrangerCount is how often a reason occurred from a network (/24 or /64).
+// StrangerCount is how often a reason occurred from a network (/24 or /48).
 type StrangerCount struct {
 	Reason  string `json:"reason"`
 	Network string `json:"network"`

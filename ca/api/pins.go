@@ -163,6 +163,19 @@ func (t Token) Redacted() string {
 	return fmt.Sprintf("token for %s %s of %s, until %s", t.For, t.Name, t.Pins.Site.Origin, t.Expires.UTC().Format(time.RFC3339))
 }
 
+// TokenArg is the token that a command was given: its argument, or all of stdin for "-". Arguments are seen by everybody on a machine, and
+// whoever is first with a token has it.
+func TokenArg(arg string, stdin io.Reader) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(stdin, 2*MaxToken)) // white space comes off later
+	if err != nil {
+		return "", fmt.Errorf("reading the token: %w", err)
+	}
+	return string(b), nil
+}
+
 // ParseToken reads a token; white space that a mail program put in is forgiven. It does not judge the time.
 func ParseToken(s string) (Token, error) {
 	var t Token

@@ -241,3 +241,19 @@ func FuzzParseToken(f *testing.F) {
 		}
 	})
 }
+
+func TestTokenArg(t *testing.T) {
+	for _, c := range []struct{ arg, stdin, want string }{
+		{"bg1.abc", "bg1.other", "bg1.abc"},
+		{"-", "bg1.abc\n", "bg1.abc\n"},
+		{"-", "", ""},
+	} {
+		if got, err := api.TokenArg(c.arg, strings.NewReader(c.stdin)); err != nil || got != c.want {
+			t.Errorf("%q with stdin %q: %q, %v", c.arg, c.stdin, got, err)
+		}
+	}
+	long, err := api.TokenArg("-", strings.NewReader(strings.Repeat("x", 10*api.MaxToken)))
+	if err != nil || len(long) != 2*api.MaxToken {
+		t.Errorf("%d bytes held, %v", len(long), err)
+	}
+}

@@ -18,10 +18,11 @@ func newJoinCmd() *cobra.Command {
 	var dir string
 	var listen, advertise, source []string
 	cmd := &cobra.Command{
-		Use:   "join TOKEN",
+		Use:   "join TOKEN | join -",
 		Short: "Make this machine a jump of an installation",
 		Long: "Spends a token of `breakglass-ca invite --jump NAME`: makes the jump's keys, pins what the token pins, and has the CA\n" +
-			"record the jump. From then on `breakglass-jump serve` needs nothing but its directory.",
+			"record the jump. From then on `breakglass-jump serve` needs nothing but its directory. With - the token is read from standard\n" +
+			"input: a command's arguments are seen by everybody on the machine, and whoever is first with a token has it.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return &usageError{errors.New("want one TOKEN, from `breakglass-ca invite --jump NAME`")}
@@ -35,7 +36,11 @@ func newJoinCmd() *cobra.Command {
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("joining: %w", err)
 			}
-			token, err := api.ParseToken(args[0])
+			text, err := api.TokenArg(args[0], cmd.InOrStdin())
+			if err != nil {
+				return &usageError{err}
+			}
+			token, err := api.ParseToken(text)
 			if err != nil {
 				return withHint(fmt.Errorf("joining: %w", err), "it is one line, from `breakglass-ca invite --jump NAME`")
 			}

@@ -16,12 +16,20 @@ import (
 func newEnrollCmd(a *app) *cobra.Command {
 	var keyName string
 	c := &cobra.Command{
-		Use:   "enroll TOKEN",
+		Use:   "enroll TOKEN | enroll -",
 		Short: "Make your hardware key known to the CA (two touches)",
 		Long: `Enroll spends a one-time token. The token pins the CA: its addresses, its keys and the head of its ledger.
-The key makes a new credential (first touch) and signs its own enrolment (second touch).`,
+The key makes a new credential (first touch) and signs its own enrolment (second touch).
+With - the token is read from standard input: on a machine that others use too, they can see a command's arguments, and whoever is first with a
+token has it.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.enroll(cmd, args[0], keyName) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := api.TokenArg(args[0], a.stdin)
+			if err != nil {
+				return usage(err)
+			}
+			return a.enroll(cmd, text, keyName)
+		},
 	}
 	c.Flags().StringVar(&keyName, "key-name", "key-1", "what you call this key")
 	c.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
