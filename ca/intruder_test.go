@@ -251,3 +251,25 @@ func TestEvidenceTellsOfASuspendedKey(t *testing.T) {
 		t.Errorf("%d suspensions in the evidence", n)
 	}
 }
+
+// A key that signs for a pass without a touch is not passed over in silence.
+func TestAPassWithoutATouchIsSummed(t *testing.T) {
+	s := newStage(t)
+	ctx := context.Background()
+	ch, err := s.Client(nil).Pass(ctx, api.PassAsk{Person: "bob", Holder: catest.Line(catest.NewKey(t).PublicKey())})
+	catest.Must(t, err)
+	if _, err := s.Client(nil).SignPass(ctx, ch.ID, api.Signed{SSHSIG: s.bob.SignSilently(ch)}); problem(t, err).Code != api.CodeNoTouch {
+		t.Fatal(err)
+	}
+	s.Stop()
+	for _, e := range s.Entries() {
+		if f, ok := e.Facts.(*ledger.StrangersSummed); ok {
+			for _, c := range f.Counts {
+				if c.Reason == api.CodeNoTouch && c.Count == 1 {
+					return
+				}
+			}
+		}
+	}
+	t.Error("no entry tells of it")
+}

@@ -99,6 +99,13 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 	if err == nil && refusal != nil {
 		return refusal
 	}
+	// v1 has no entry for a pass or a recipient that was refused: the sum at least tells of a key that signed without touch or PIN.
+	if pr := new(api.Problem); errors.As(err, &pr) {
+		switch pr.Code {
+		case api.CodeNoTouch, api.CodeNoPIN, api.CodeLate, api.CodeSuspended:
+			c.strangers.add(pr.Code, from)
+		}
+	}
 	return err
 }
 
