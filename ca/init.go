@@ -55,6 +55,10 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return site, err
 	}
+	// A directory that was there before may be open to others: admin.sock lies in it.
+	if err := os.Chmod(cfg.Dir, 0o700); err != nil {
+		return site, err
+	}
 	// The origin names installation and profile for ever; the random part keeps two installations of one name apart.
 	var r [4]byte
 	rand.Read(r[:])
