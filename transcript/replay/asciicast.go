@@ -111,7 +111,7 @@ func Asciicast(w io.Writer, h transcript.Header, events Events, channel uint32) 
 			return err
 		}
 	}
-	if err := line([]any{last.Seconds(), "o", string(append(f.Flush(nil), f.Reset()...))}); err != nil {
+	if err := line([]any{last.Seconds(), "o", string(append(f.Flush(nil), f.castEnd()...))}); err != nil {
 		return err
 	}
 	return bw.Flush()
@@ -148,4 +148,14 @@ func ParseWindow(b []byte) (Pty, bool) {
 	}
 	p.Cols, p.Rows = min(p.Cols, maxCols), min(p.Rows, maxRows)
 	return p, true
+}
+
+// castEnd is Reset as the first casts had it, cursor home and all: a player has a screen of its own, and the bytes of an
+// export don't change.
+func (f *Filter) castEnd() []byte {
+	var b []byte
+	if f.alt {
+		b = append(b, "\x1b[?1049l"...)
+	}
+	return append(b, "\x1b[?6l\x1b7\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b[?25h\x1b[m"...)
 }

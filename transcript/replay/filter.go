@@ -16,14 +16,15 @@ import (
 
 // Filter makes a stream of terminal output safe. It keeps its state from call to call, since a sequence may come in pieces.
 type Filter struct {
-	text  bool // for reading, not for a screen: harmless sequences vanish, others are shown
-	state state
-	seq   []byte // the sequence being read, from ESC on
-	part  []byte // an incomplete UTF-8 encoding
-	g     [2]bool
-	shift int
-	alt   bool
-	again bool // the byte wasn't taken
+	text   bool // for reading, not for a screen: harmless sequences vanish, others are shown
+	state  state
+	seq    []byte // the sequence being read, from ESC on
+	part   []byte // an incomplete UTF-8 encoding
+	g      [2]bool
+	shift  int
+	alt    bool
+	origin bool // origin mode was on at some time
+	again  bool // the byte wasn't taken
 }
 
 type state byte
@@ -294,7 +295,9 @@ func (f *Filter) modes(params []string, final byte) string {
 		case "47", "1047", "1049":
 			f.alt = final == 'h'
 			p = "1049" // one way in and out, so that the end is sure to find it
-		case "6", "7", "25": // origin, wrap, cursor shown
+		case "6":
+			f.origin = f.origin || final == 'h' // for good: 8 may bring it back
+		case "7", "25": // wrap, cursor shown
 		default: // keyboard, mouse, paste, focus …
 			continue
 		}
@@ -331,8 +334,14 @@ func (f *Filter) Reset() []byte {
 	if f.alt {
 		b = append(b, "\x1b[?1049l"...)
 	}
-	// CSI r moves the cursor: save and restore it around. 8 restores colours too, so they go last.
-	return append(b, "\x1b[?6l\x1b7\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b[?25h\x1b[m"...)
+	if f.origin {
+		// Origin mode moves the cursor home when it ends: what comes next goes below, not over the recording.
+		b = append(b, "\x1b[?6l\x1b[r\x1b[999H"...)
+	} else {
+		// CSI r moves the cursor: save and restore it around. 8 restores colours too, so they go last.
+		b = append(b, "\x1b7\x1b[r\x1b8"...)
+	}
+	return append(b, "\x1b[4l\x1b[?7h\x1b[?25h\x1b[m"...)
 }
 
 // Flush ends the stream: what is incomplete is shown or dropped.

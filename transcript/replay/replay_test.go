@@ -207,6 +207,20 @@ func TestPlay(t *testing.T) {
 	}
 }
 
+// The end of origin mode moves the cursor home, and what is printed next would lie over the recording.
+func TestResetKeepsTheCursor(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"plain", "\x1b7\x1b[r\x1b8\x1b[4l\x1b[?7h\x1b[?25h\x1b[m"},
+		{"\x1b[?6h\x1b[?6l", "\x1b[?6l\x1b[r\x1b[999H\x1b[4l\x1b[?7h\x1b[?25h\x1b[m"},
+	} {
+		var f Filter
+		f.Append(nil, []byte(c.in))
+		if got := string(f.Reset()); got != c.want {
+			t.Errorf("after %q: %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
 func TestPlayAlwaysResets(t *testing.T) {
 	bad := errors.New("stream broken")
 	broken := func(yield func(transcript.Event, error) bool) {
