@@ -167,6 +167,9 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		reasons := append([]ledger.Reason{{Code: code, Detail: detail}}, more...)
 		pr := &api.Problem{Status: 403, Code: api.CodeSession, Detail: detail, Reasons: reasons, Request: subject.Request,
 			Next: []string{fmt.Sprintf("breakglass request %s@%s", subject.Login, subject.Host)}}
+		if code == api.CodeNoRecipient { // asking again changes nothing
+			pr.Next = []string{"have a reader run: breakglass reviewer init"}
+		}
 		return nil, c.entry(actor, subject, &ledger.SessionRefused{Peer: st.Peer, Reasons: reasons, Used: used}), pr, nil
 	}
 	cert, err := sshcert.Parse([]byte(st.Certificate))

@@ -179,7 +179,11 @@ func (j *Jump) askCA(ctx context.Context, d *doorConn, c *claim, sshSession []by
 				text += "; " + r.Detail
 			}
 		}
-		return nil, say(err, fmt.Sprintf("%s (%s)", text, p.Code), p.Next...)
+		code := p.Code
+		if len(p.Reasons) > 0 {
+			code = p.Reasons[0].Code // the word in the entry too: session_refused alone says nothing
+		}
+		return nil, say(err, fmt.Sprintf("%s (%s)", text, code), p.Next...)
 	}
 	if errors.Is(err, client.ErrPin) || errors.Is(err, client.ErrProof) || errors.Is(err, client.ErrRollback) || errors.Is(err, client.ErrAnswer) {
 		j.log.Error("CA's answer refused", "request", c.grant.Request, "error", err)

@@ -49,6 +49,26 @@ const reason = "sso is down, web01 serves 500, INC-4711"
 // start brings up a road with alice, who breaks the glass, and bob, who reads.
 func start(t *testing.T, cfg road.Config) (r *road.Road, alice, bob *road.Person) {
 	t.Helper()
+	r, alice = begin(t, cfg)
+	return r, alice, reader(t, r)
+}
+
+// reader enrols bob, so that recordings can be sealed to somebody.
+func reader(t *testing.T, r *road.Road) *road.Person {
+	t.Helper()
+	bob, err := r.Enrol(t.Context(), "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Reader(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return bob
+}
+
+// begin brings up a road with alice alone: nobody can read yet.
+func begin(t *testing.T, cfg road.Config) (r *road.Road, alice *road.Person) {
+	t.Helper()
 	cfg.Dir, cfg.Bin = t.TempDir(), bin
 	if testing.Verbose() {
 		cfg.Log = os.Stderr
@@ -73,13 +93,7 @@ func start(t *testing.T, cfg road.Config) (r *road.Road, alice, bob *road.Person
 	if alice, err = r.Enrol(ctx, "alice"); err != nil {
 		t.Fatal(err)
 	}
-	if bob, err = r.Enrol(ctx, "bob"); err != nil {
-		t.Fatal(err)
-	}
-	if err := bob.Reader(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return r, alice, bob
+	return r, alice
 }
 
 func tail(s string, lines int) string {

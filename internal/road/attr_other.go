@@ -11,3 +11,6 @@ func leavesNothing() *syscall.SysProcAttr { return nil }
 
 // Remove removes a road's directory.
 func Remove(dir string) error { return os.RemoveAll(dir) }
+
+// Mutable has nothing to take back: the store marks nothing here.
+func Mutable(string) {}
