@@ -53,7 +53,7 @@ func newJoinCmd() *cobra.Command {
 			c := &config{Name: token.Name, Listen: listen, Advertise: advertise, Source: source}
 			c.Journal.Segments, c.Journal.SegmentMiB = defaultSegments, defaultSegmentMiB
 			if err := c.check("flags"); err != nil {
-				return &usageError{err}
+				return withHint(&usageError{err}, "breakglass-jump join TOKEN --listen IP:PORT --source IP [--advertise IP:PORT]")
 			}
 			if err := durable.MkdirAll(d.path("keys"), 0o700); err != nil {
 				return err

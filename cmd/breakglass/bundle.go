@@ -31,7 +31,7 @@ With --envelope it holds the envelopes too: whoever has a reader's identity can 
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
-				return usagef("where to? name a file with -o")
+				return withStatus(exitUsage, errors.New("where to? name a file with -o"), "breakglass bundle "+args[0]+" -o FILE")
 			}
 			return a.bundle(cmd.Context(), args[0], out, why, envelope, force)
 		},

@@ -151,6 +151,9 @@ func (a *app) grant(ctx context.Context, login name.Login, host name.Host, q ask
 		return nil, err
 	}
 	if live != nil {
+		if q.reason != "" { // nobody should believe that it was recorded
+			a.term.Say("Grant %s is alive and used, with the reason it was asked for; this one is not recorded.", live.ID)
+		}
 		return live, nil
 	}
 	g, err := a.request(ctx, login, host, q)

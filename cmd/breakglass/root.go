@@ -8,11 +8,10 @@ import (
 
 // Groups of the help, as a person looks for them.
 const (
-	groupIn     = "in"
-	groupLook   = "look"
-	groupReview = "review"
-	groupKeys   = "keys"
-	groupWrong  = "wrong"
+	groupIn    = "in"
+	groupLook  = "look"
+	groupKeys  = "keys"
+	groupWrong = "wrong"
 )
 
 func newRoot(a *app) *cobra.Command {
@@ -29,7 +28,6 @@ func newRoot(a *app) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupIn, Title: "Get in:"},
 		&cobra.Group{ID: groupLook, Title: "Look:"},
-		&cobra.Group{ID: groupReview, Title: "Review:"},
 		&cobra.Group{ID: groupKeys, Title: "My keys:"},
 		&cobra.Group{ID: groupWrong, Title: "When something is wrong:"},
 	)
@@ -75,7 +73,10 @@ func refuseUnknown(c *cobra.Command) {
 	if args := c.Args; args != nil {
 		c.Args = func(cmd *cobra.Command, a []string) error {
 			if err := args(cmd, a); err != nil {
-				return usage(err)
+				if cmd == cmd.Root() { // unknownCommand says what was meant
+					return usage(err)
+				}
+				return withStatus(exitUsage, err, cmd.UseLine(), cmd.CommandPath()+" --help")
 			}
 			return nil
 		}

@@ -33,6 +33,8 @@ stock ssh. Print it on paper and keep it with your second key. Where this machin
 					"HOST_CA='ssh-ed25519 AAAA'", "HOST_CA='"+first(p.Site.HostCA)+"'",
 					"PERSON=alice", "PERSON="+string(who.Person),
 				).Replace(text)
+			} else {
+				a.term.Say("Not enrolled on this machine: the addresses and keys at the top are examples, to be filled in.")
 			}
 			_, err := fmt.Fprint(a.stdout, text)
 			return err
