@@ -1,5 +1,5 @@
 #!/bin/sh
-# Breaking the glass without breakglass: curl, jq, openssl, ssh-keygen and ssh, with your enrolled security key plugged in.
+# Breaking the glass without breakglass: curl, jq, ssh-keygen and ssh, with your enrolled security key plugged in.
 #   sh runbook.sh LOGIN HOST "why, in a sentence" [COMMAND]
 # A software or agent-held key: set SSH_SK_PROVIDER as ssh-keygen(1) says.
 set -eu
