@@ -193,7 +193,7 @@ func (j *Jump) askCA(ctx context.Context, d *doorConn, c *claim, sshSession []by
 		j.log.Warn("CA unreachable", "error", err)
 		return nil, say(err, "the CA does not answer, and nothing is opened that it has not written down first",
 			"sessions that run go on; try again in a moment: breakglass ssh "+target(c),
-			"breakglass doctor says what is down")
+			"breakglass status says what is down")
 	}
 	o, err := checkAnswer(a, q, ask, c, j.trust)
 	if err != nil {

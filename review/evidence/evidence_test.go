@@ -287,7 +287,7 @@ func TestTheLastSessionCutOff(t *testing.T) {
 		})
 		*r = (*r)[:1]
 	})
-	if out := text(t, w.verify(b, w.Reader)); !strings.Contains(out, "holds 1 sessions; whether a later one was cut off it can't show") {
+	if out := text(t, w.verify(b, w.Reader)); !strings.Contains(out, "sessions in the bundle: 1; whether a later one was cut off it can't show") {
 		t.Error(out)
 	}
 }

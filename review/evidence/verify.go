@@ -301,7 +301,7 @@ func (c *checker) recordings(r *reader) {
 	}
 	if c.grant != nil && c.grant.Allowed != nil && !c.o.Fresh && c.o.Only == "" {
 		// Sessions are numbered without a gap, so only the last can be cut off unseen: whoever reads VERIFIED is to know.
-		c.note("the bundle holds %d sessions; whether a later one was cut off it can't show: `breakglass verify %s` asks the CA", len(sessions), c.e.Request)
+		c.note("sessions in the bundle: %d; whether a later one was cut off it can't show: `breakglass verify %s` asks the CA", len(sessions), c.e.Request)
 	}
 	next := 0
 	// missing accounts for sessions without a stream in the bundle.
