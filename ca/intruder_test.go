@@ -252,8 +252,8 @@ func TestEvidenceTellsOfASuspendedKey(t *testing.T) {
 	}
 }
 
-// A key that signs for a pass without a touch is not passed over in silence.
-func TestAPassWithoutATouchIsSummed(t *testing.T) {
+// A key that signs for a pass without a touch is not passed over in silence: a valid signature makes the refusal an entry.
+func TestAPassWithoutATouchIsAnEntry(t *testing.T) {
 	s := newStage(t)
 	ctx := context.Background()
 	ch, err := s.Client(nil).Pass(ctx, api.PassAsk{Person: "bob", Holder: catest.Line(catest.NewKey(t).PublicKey())})
@@ -261,15 +261,18 @@ func TestAPassWithoutATouchIsSummed(t *testing.T) {
 	if _, err := s.Client(nil).SignPass(ctx, ch.ID, api.Signed{SSHSIG: s.bob.SignSilently(ch)}); problem(t, err).Code != api.CodeNoTouch {
 		t.Fatal(err)
 	}
-	s.Stop()
+	var denied []*ledger.Entry
 	for _, e := range s.Entries() {
-		if f, ok := e.Facts.(*ledger.StrangersSummed); ok {
-			for _, c := range f.Counts {
-				if c.Reason == api.CodeNoTouch && c.Count == 1 {
-					return
-				}
-			}
+		if e.Type() == "act.denied" {
+			denied = append(denied, e)
 		}
 	}
-	t.Error("no entry tells of it")
+	if len(denied) != 1 {
+		t.Fatalf("%d entries tell of it", len(denied))
+	}
+	e := denied[0]
+	if f := e.Facts.(*ledger.ActDenied); len(f.Reasons) != 1 || f.Reasons[0].Code != api.CodeNoTouch || e.Statement != ch.Statement || e.Subject.Person != "bob" {
+		t.Errorf("%+v", e)
+	}
+	s.Audit()
 }

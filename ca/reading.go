@@ -69,9 +69,6 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 	if err != nil {
 		return err
 	}
-	if p := c.place(from); p != nil { // signed from elsewhere than asked: both must be allowed
-		return p
-	}
 	var refusal *api.Problem
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
 		refusal = nil
@@ -79,34 +76,48 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 		if a.key, err = tx.Key(a.key.Fingerprint); err != nil {
 			return err
 		}
-		p := c.policy.Load()
-		if r := judgeTouch(a.key, a.touch, p.Always.UV); r != nil {
-			return keyProblem(*r)
-		}
-		if r, clone := judgeCounter(a.key, a.touch, ch.issued); r != nil {
-			if refusal = keyProblem(*r); clone {
-				return c.suspend(tx, a, a.key.Counter)
-			}
-			return refusal
-		}
-		f, err := entry(tx, a)
-		if err != nil {
+		f, clone, err := c.judge(tx, a, from, entry)
+		if errors.As(err, &refusal) { // validly signed: that it was refused is an entry
+			f = &ledger.ActDenied{Touch: a.ledgerTouch(), Reasons: refusal.Reasons}
+		} else if err != nil {
 			return err
 		}
-		_, _, err = tx.Append(a.signed(c.entry(ledger.PersonActor(a.key.Person), ledger.Subject{Person: a.key.Person, Key: a.key.Fingerprint}, f)))
-		return err
+		if _, _, err := tx.Append(a.signed(c.entry(ledger.PersonActor(a.key.Person), ledger.Subject{Person: a.key.Person, Key: a.key.Fingerprint}, f))); err != nil {
+			return err
+		}
+		if clone {
+			return c.suspend(tx, a, a.key.Counter)
+		}
+		return nil
 	})
 	if err == nil && refusal != nil {
 		return refusal
 	}
-	// v1 has no entry for a pass or a recipient that was refused: the sum at least tells of a key that signed without touch or PIN.
-	if pr := new(api.Problem); errors.As(err, &pr) {
-		switch pr.Code {
-		case api.CodeNoTouch, api.CodeNoPIN, api.CodeLate, api.CodeSuspended:
-			c.strangers.add(pr.Code, from)
-		}
-	}
 	return err
+}
+
+// judge looks at place, key, what the act itself asks, and the counter, last. A refusal is a *api.Problem with at least one reason.
+func (c *CA) judge(tx *state.Tx, a *act, from netip.Addr, entry func(*state.Tx, *act) (ledger.Facts, error)) (f ledger.Facts, clone bool, err error) {
+	defer func() {
+		if p := new(api.Problem); errors.As(err, &p) && len(p.Reasons) == 0 {
+			q := *p
+			q.Reasons = []ledger.Reason{{Code: p.Code, Detail: p.Detail}}
+			err = &q
+		}
+	}()
+	if p := c.place(from); p != nil { // signed from elsewhere than asked: both must be allowed
+		return nil, false, p
+	}
+	if r := judgeTouch(a.key, a.touch, c.policy.Load().Always.UV); r != nil {
+		return nil, false, keyProblem(*r)
+	}
+	if f, err = entry(tx, a); err != nil {
+		return nil, false, err
+	}
+	if r, clone := judgeCounter(a.key, a.touch, a.ch.issued); r != nil {
+		return nil, clone, keyProblem(*r)
+	}
+	return f, false, nil
 }
 
 // pass makes the statement of a pass.

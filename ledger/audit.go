@@ -276,6 +276,8 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.requestOpened(f)
 	case *RequestDenied:
 		a.requestDenied(f)
+	case *ActDenied:
+		a.actDenied(f)
 	case *GrantAllowed:
 		a.grantAllowed(f)
 	case *JumpJoined:

@@ -273,6 +273,22 @@ func (a *Audit) requestDenied(f *RequestDenied) {
 	}
 }
 
+// actDenied holds a refused act against its signature; it changes nothing.
+func (a *Audit) actDenied(f *ActDenied) {
+	if len(f.Reasons) == 0 {
+		a.fault(FaultStatement, "denied without a reason")
+	}
+	kind, err := statement.KindOf([]byte(a.e.Statement))
+	st := statement.New(kind)
+	if err != nil || st == nil {
+		a.fault(FaultStatement, "statement of no known kind")
+		return
+	}
+	if key, t := a.human(st, nil, false); key != nil {
+		a.sameTouch(key, t, f.Touch)
+	}
+}
+
 func (a *Audit) grantAllowed(f *GrantAllowed) {
 	g := a.grants[a.e.Subject.Request]
 	if g == nil {

@@ -9,7 +9,7 @@ import (
 var All = []Facts{
 	&SiteCreated{}, &SiteChanged{}, &PolicyAdopted{}, &Founding{}, &CAStarted{}, &CAStopped{},
 	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
-	&RequestOpened{}, &RequestDenied{}, &GrantAllowed{}, &CertificateIssued{},
+	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &GrantAllowed{}, &CertificateIssued{},
 	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &HostKeyMismatch{},
 	&TranscriptStored{}, &TranscriptRead{}, &StrangersSummed{},
 }
@@ -181,6 +181,13 @@ type RequestDenied struct {
 	Used    Used      `json:"used"`
 }
 
+// ActDenied records a validly signed act other than a request (a pass, a recipient) that was refused, with every reason; the
+// statement says what was asked.
+type ActDenied struct {
+	Touch   Touch    `json:"touch"`
+	Reasons []Reason `json:"reasons"`
+}
+
 // GrantAllowed is the decision that opened a grant.
 type GrantAllowed struct {
 	Rule        name.Rule `json:"rule"`
@@ -304,6 +311,7 @@ func (*JumpJoined) EntryType() Type        { return "jump.joined" }
 func (*JumpGap) EntryType() Type           { return "jump.gap" }
 func (*RequestOpened) EntryType() Type     { return "request.opened" }
 func (*RequestDenied) EntryType() Type     { return "request.denied" }
+func (*ActDenied) EntryType() Type         { return "act.denied" }
 func (*GrantAllowed) EntryType() Type      { return "grant.allowed" }
 func (*CertificateIssued) EntryType() Type { return "certificate.issued" }
 func (*SessionOpened) EntryType() Type     { return "session.opened" }
