@@ -71,7 +71,7 @@ func (c *CA) putEnvelope(ctx context.Context, id name.SessionID, env []byte, who
 	return storeProblem(c.store.PutEnvelope(id, env))
 }
 
-// finish takes a recording as whole: the stream's chain must end where the jump's fact says, it must be bound to this session's
+// finishTranscript takes a recording as whole: the stream's chain must end where the jump's fact says, it must be bound to this session's
 // entry, and the envelope must be the one that header and fact name. Then it is an entry.
 func (c *CA) finishTranscript(ctx context.Context, id name.SessionID, q *api.FinishAsk, who *caller) error {
 	s, err := c.ofJump(ctx, id, who)
