@@ -13,8 +13,18 @@ import (
 
 // File is config.toml.
 type File struct {
-	Listen string  `toml:"listen" comment:"IP:PORT that the service listens on"`
-	Geo    FileGeo `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
+	Listen string     `toml:"listen" comment:"IP:PORT that the service listens on"`
+	Geo    FileGeo    `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
+	Limits FileLimits `toml:"limits" comment:"what may be asked without a signature, asks a second and how many at once; 0 is the default"`
+}
+
+// FileLimits are the limits of unsigned asks. Those of one network (/24, /48) keep it from taking what all have together; raise them
+// where many people sit behind one address, or where a load is measured.
+type FileLimits struct {
+	Network      float64 `toml:"network" comment:"one network (/24, /48), asks a second: 10"`
+	NetworkBurst int     `toml:"network_burst" comment:"at once: 200"`
+	All          float64 `toml:"all" comment:"everybody together, asks a second: 200"`
+	AllBurst     int     `toml:"all_burst" comment:"at once: 1000"`
 }
 
 // FileGeo names databases.
@@ -40,6 +50,9 @@ func readFile(path string) (f File, err error) {
 			return f, fmt.Errorf("reading the configuration: %s:\n%s", path, syntax.String())
 		}
 		return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
+	}
+	if l := f.Limits; l.Network < 0 || l.NetworkBurst < 0 || l.All < 0 || l.AllBurst < 0 {
+		return f, fmt.Errorf("reading the configuration: %s: [limits]: a limit below 0", path)
 	}
 	return f, nil
 }

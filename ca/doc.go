@@ -95,7 +95,7 @@ func Open(cfg Config) (*CA, error) {
 	}
 	// Decoys must be the same after a restart, or a restart would tell them from real keys.
 	c.decoySeed = c.keys.decoySeed()
-	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(cfg.Now), newNonces(cfg.Now)
+	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
 	c.strangers = newStrangers(c)
 	if err := c.loadPolicy(); err != nil {
 		c.state.Close()

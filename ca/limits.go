@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,16 +21,25 @@ const (
 	maxLimited = 20_000
 )
 
+// orDefault fills in what the configuration leaves out.
+func (l FileLimits) orDefault() FileLimits {
+	d := FileLimits{Network: float64(askRate), NetworkBurst: askBurst, All: float64(allRate), AllBurst: allBurst}
+	return FileLimits{Network: cmp.Or(l.Network, d.Network), NetworkBurst: cmp.Or(l.NetworkBurst, d.NetworkBurst),
+		All: cmp.Or(l.All, d.All), AllBurst: cmp.Or(l.AllBurst, d.AllBurst)}
+}
+
 // limits judges unsigned asks per network and in all.
 type limits struct {
+	cfg FileLimits
 	now func() time.Time
 	mu  sync.Mutex
 	by  map[netip.Prefix]*rate.Limiter
 	all *rate.Limiter
 }
 
-func newLimits(now func() time.Time) *limits {
-	return &limits{now: now, by: map[netip.Prefix]*rate.Limiter{}, all: rate.NewLimiter(allRate, allBurst)}
+func newLimits(cfg FileLimits, now func() time.Time) *limits {
+	cfg = cfg.orDefault()
+	return &limits{cfg: cfg, now: now, by: map[netip.Prefix]*rate.Limiter{}, all: rate.NewLimiter(rate.Limit(cfg.All), cfg.AllBurst)}
 }
 
 // network is the unit of limits and sums: one customer's part of the address space. Of IPv6 that is a /48: by /64s one customer would be
@@ -53,7 +63,7 @@ func (l *limits) allow(a netip.Addr) bool {
 	now := l.now()
 	if len(l.by) >= maxLimited {
 		for p, r := range l.by { // those that are full again say nothing; if none is, forget some: the limit for all still holds
-			if r.TokensAt(now) >= askBurst || len(l.by) >= maxLimited {
+			if r.TokensAt(now) >= float64(l.cfg.NetworkBurst) || len(l.by) >= maxLimited {
 				delete(l.by, p)
 			}
 		}
@@ -61,7 +71,7 @@ func (l *limits) allow(a netip.Addr) bool {
 	p := network(a)
 	r := l.by[p]
 	if r == nil {
-		r = rate.NewLimiter(askRate, askBurst)
+		r = rate.NewLimiter(rate.Limit(l.cfg.Network), l.cfg.NetworkBurst)
 		l.by[p] = r
 	}
 	return r.AllowN(now, 1) && l.all.AllowN(now, 1)
