@@ -74,6 +74,9 @@ func (k *checker) site() {
 			k.add(SeverityWarning, k.p.Always.Line, "remove uv = false", "a stolen key opens without PIN or biometric")
 		}
 	}
+	if k.p.Profile == Production && len(k.p.Enrolment.Models) == 0 {
+		k.add(SeverityError, k.p.Enrolment.Line, "write [[enrolment.model]] with name, aaguid and roots", "no model of key is named: nobody could enrol")
+	}
 	if len(s.Readers) < 2 {
 		k.add(SeverityWarning, 0, "name a second reader in [site]", "there is one reader: nobody else can review what %s did", words(s.Readers))
 	}
@@ -148,7 +151,7 @@ func (k *checker) shadowed(i int) {
 
 // conditional tells whether s may fail for a request that r lets in.
 func (s *Rule) conditional(r *Rule) bool {
-	if s.Drill && !r.Drill || s.ReasonMin > r.ReasonMin || s.ticket != nil && s.Ticket != r.Ticket {
+	if s.Drill && !r.Drill || s.ReasonMin > r.ReasonMin || s.ticket != nil && s.Ticket != r.Ticket || s.TOTP && !r.TOTP {
 		return true
 	}
 	if len(s.Networks) > 0 && !slices.Equal(s.Networks, r.Networks) || len(s.Countries) > 0 && !slices.Equal(s.Countries, r.Countries) {

@@ -28,6 +28,7 @@ func (c *compiler) compile(f *file) {
 	c.profile(f)
 	c.site(f)
 	c.always(f)
+	c.enrolment(f)
 	c.jumps(f)
 	c.hosts(f)
 	for i := range f.Rules {
@@ -236,6 +237,20 @@ func (c *compiler) always(f *file) {
 	a.MaxMinutes = c.number(in.MaxMinutes, at("max_minutes"), DefaultMaxMinutes, 1, MaxGrantMinutes)
 	a.Grace = c.duration(in.Grace, at("grace"), DefaultGrace)
 	a.Idle = c.duration(in.Idle, at("idle"), DefaultIdle)
+	a.Override = c.override(in.Override, at("override"), DefaultOverride)
+	if c.ix.has(at("approvers")...) && len(in.Approvers) == 0 {
+		c.at(at("approvers"), "leave the key out: then owners and operators approve", "an empty list of approvers")
+	}
+	approvers := c.persons(in.Approvers, at("approvers"))
+	if len(approvers) == 0 {
+		for _, n := range slices.Concat(c.p.Site.Owners, c.p.Site.Operators) {
+			approvers[n] = true
+		}
+	}
+	for n := range approvers {
+		a.Approvers = append(a.Approvers, n)
+	}
+	slices.Sort(a.Approvers)
 }
 
 func (c *compiler) number(n int, path []string, otherwise, low, high int) int {
@@ -403,7 +418,7 @@ func (c *compiler) hostKeys(list, path []string) []ssh.PublicKey {
 
 func (c *compiler) rule(in *fileRule, i int) {
 	at := func(key string) []string { return []string{"rule", strconv.Itoa(i), key} }
-	r := Rule{Why: in.Why, Drill: in.Drill, Line: c.line("rule", strconv.Itoa(i))}
+	r := Rule{Why: in.Why, Drill: in.Drill, TOTP: in.TOTP, Veto: in.Veto, Line: c.line("rule", strconv.Itoa(i))}
 	r.DenyAnonymous = c.anonymous(in.Anonymous, at("anonymous"), false)
 	var err error
 	if r.Name, err = name.ParseRule(in.Name); err != nil {
@@ -453,7 +468,17 @@ func (c *compiler) rule(in *fileRule, i int) {
 		c.at(at("approvers"), "write approvals = 1, or leave the approvers out", "rule %q names approvers but asks for no approval", r.Name)
 	case r.Approvals == 0 && c.ix.has(at("wait")...):
 		c.at(at("wait"), "leave it out", "rule %q waits for no approval", r.Name)
+	case r.Approvals == 0 && c.ix.has(at("override")...):
+		c.at(at("override"), "leave it out", "rule %q asks for no approval that could be overridden", r.Name)
+	case r.Approvals == 0 && in.Veto:
+		c.at(at("veto"), "leave it out", "rule %q asks nobody who could say no", r.Name)
 	}
+	if r.Approvals == 0 { // what circumstances add is [always]'s approvers' to give
+		for _, n := range c.p.Always.Approvers {
+			r.approvers[n] = true
+		}
+	}
+	r.Override = c.override(in.Override, at("override"), 0)
 	r.Wait = c.duration(in.Wait, at("wait"), DefaultWait)
 	r.Idle = c.duration(in.Idle, at("idle"), c.p.Always.Idle)
 	r.Networks, r.networks = c.networkNames(in.Networks, at("networks"))

@@ -41,9 +41,14 @@ type Decision struct {
 	Approvers []name.Person `json:"approvers,omitempty"` // who may give them: never the requester
 	Wait      time.Duration `json:"wait,omitempty"`      // how long the request waits for them
 	Idle      time.Duration `json:"idle,omitempty"`
-	Forwards  []Forward     `json:"forwards,omitempty"` // the ones asked for; all of them, or it is a deny
-	End       time.Time     `json:"end,omitzero"`       // of the grant under this policy; DecideSession only
-	Reasons   []Reason      `json:"reasons,omitempty"`  // of a deny: every one
+	Added     []Added       `json:"added,omitempty"` // circumstances that each want an approval more; counted in Approvals
+	// Override is how long a request of this kind has to wait before an override may replace what is missing; 0: never.
+	Override   time.Duration `json:"override,omitempty"`
+	Overridden int           `json:"overridden,omitempty"` // how many missing approvals this override replaces
+	TOTP       bool          `json:"totp,omitempty"`       // the rule asked for a code too
+	Forwards   []Forward     `json:"forwards,omitempty"`   // the ones asked for; all of them, or it is a deny
+	End        time.Time     `json:"end,omitzero"`         // of the grant under this policy; DecideSession only
+	Reasons    []Reason      `json:"reasons,omitempty"`    // of a deny: every one
 }
 
 // Decide answers a request from the policy and the facts and from nothing else.
@@ -154,20 +159,21 @@ func (e *evaluation) granted(r *Rule) Decision {
 	if e.req.Minutes > 0 {
 		d.Minutes = min(d.Minutes, e.req.Minutes)
 	}
-	if r.Approvals == 0 {
+	d.TOTP = r.TOTP
+	n := e.needed(r)
+	d.Approvals, d.Added = n.all, n.added
+	if n.all == 0 {
 		return d
 	}
-	d.Wait, d.Approvers = r.Wait, r.approversFor(e.req.Person)
-	given := 0
-	for i, n := range e.facts.Approved {
-		// Once each: one approver who sends two approvals is one approver.
-		if r.MayApprove(n, e.req.Person) && !slices.Contains(e.facts.Approved[:i], n) {
-			given++
-		}
+	d.Wait, d.Approvers, d.Override = r.Wait, r.approversFor(e.req.Person), n.override
+	if n.missing == 0 {
+		return d
 	}
-	if given < r.Approvals {
-		d.Outcome, d.Missing = Ask, r.Approvals-given
+	if e.req.Kind == KindOverride || e.req.Kind == KindSession && e.facts.Overridden {
+		d.Overridden = n.missing // that the time has come was a condition
+		return d
 	}
+	d.Outcome, d.Missing = Ask, n.missing
 	return d
 }
 
@@ -176,9 +182,7 @@ func (e *evaluation) always() *HostInfo {
 	p, q := e.p, &e.req
 	line := p.Always.Line
 	switch q.Kind {
-	case KindNew, KindExtend, KindSession:
-	case KindOverride:
-		e.fail(line, Reason{KindNotAllowed, "no rule of this policy offers an override", "wait for the approvals: breakglass requests"})
+	case KindNew, KindExtend, KindSession, KindOverride:
 	default:
 		e.fail(line, Reason{KindNotAllowed, fmt.Sprintf("the CA does not know requests of kind %q", q.Kind), "update breakglass"})
 	}
@@ -218,6 +222,10 @@ func (e *evaluation) key(line int) {
 	case KeyLive:
 		if e.trace != nil {
 			e.pass(line, "the key is enrolled and in date")
+		}
+	case KeyInGrace:
+		if e.trace != nil {
+			e.pass(line, "the key's enrolment has lapsed, but its grace runs: one approval more")
 		}
 	case KeyPending:
 		e.fail(line, Reason{KeyIsPending, "the key is enrolled but does not count yet: it is not vouched for, or still cooling off", "use another key of yours, or have it vouched for: breakglass keys"})
@@ -274,6 +282,14 @@ func (e *evaluation) conditions(r *Rule) {
 			e.pass(r.Line, "the ticket fits %s", r.Ticket)
 		}
 	}
+	if r.TOTP {
+		if e.facts.TOTP != Yes {
+			e.fail(r.Line, Reason{TOTPMissing, fmt.Sprintf("rule %q wants a code of your other channel too", r.Name), "give it: --totp CODE"})
+		} else if e.trace != nil {
+			e.pass(r.Line, "the code of the other channel is right")
+		}
+	}
+	e.approvals(r)
 	e.place(r)
 	for _, f := range e.req.Forwards {
 		if !slices.ContainsFunc(r.Forwards, func(g Forward) bool { return g.Allows(f) }) {

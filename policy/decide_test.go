@@ -81,6 +81,8 @@ func geoAge(d time.Duration) change {
 		}
 	}
 }
+func waited(d time.Duration) change     { return func(a *ask) { a.facts.Waited = d } }
+func added(list ...policy.Added) change { return func(a *ask) { a.facts.Added = list } }
 func approved(by ...name.Person) change { return func(a *ask) { a.facts.Approved = by } }
 func forwards(list ...string) change {
 	return func(a *ask) {
@@ -225,7 +227,17 @@ func TestDecide(t *testing.T) {
 
 		// kinds
 		{"she extends", []change{kind(policy.KindExtend)}, "allow home 30"},
-		{"she overrides", []change{kind(policy.KindOverride)}, "deny kind_not_allowed"},
+		{"she overrides what needs no approval", []change{kind(policy.KindOverride)}, "deny kind_not_allowed"},
+		{"her key is in grace", []change{key(policy.KeyInGrace)}, "ask home 1 of 1"},
+		{"her key is in grace and an owner agreed", []change{key(policy.KeyInGrace), approved("olga")}, "allow home 30"},
+		{"her key is in grace and she agreed herself", []change{key(policy.KeyInGrace), approved("alice")}, "ask home 1 of 1"},
+		{"her key is in grace and somebody agreed who may not", []change{key(policy.KeyInGrace), approved("bob")}, "ask home 1 of 1"},
+		{"her key is in grace and she overrides at once", []change{key(policy.KeyInGrace), kind(policy.KindOverride)}, "deny override_too_early"},
+		{"her key is in grace and she overrides in time", []change{key(policy.KeyInGrace), kind(policy.KindOverride), waited(10 * time.Minute)}, "allow home 30"},
+		{"she has a key too few and is locked out", []change{added(policy.AddedKeysShort, policy.AddedLocked)}, "ask home 2 of 2"},
+		{"five circumstances speak against her, and there are two approvers", []change{added(policy.AllAdded()...)}, "ask home 2 of 2"},
+		{"one circumstance is named twice", []change{added(policy.AddedLocked, policy.AddedLocked)}, "ask home 1 of 1"},
+		{"a session opens though something came up since", []change{kind(policy.KindSession), added(policy.AddedLocked)}, "allow home 30"},
 		{"she opens a session", []change{kind(policy.KindSession)}, "allow home 30"},
 		{"her client asks for something new", []change{kind("teleport")}, "deny kind_not_allowed"},
 		{"her client names no kind", []change{kind("")}, "deny kind_not_allowed"},

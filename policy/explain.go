@@ -53,6 +53,15 @@ func Explain(p *Policy, req Request, facts Facts) string {
 		fmt.Fprintf(&b, "  %d min, idle limit %s\n", d.Minutes, short(d.Idle))
 	case Ask:
 		fmt.Fprintf(&b, "  %d of %d approvals missing, from %s, within %s; then %d min\n", d.Missing, d.Approvals, words(d.Approvers), short(d.Wait), d.Minutes)
+		if d.Override > 0 {
+			fmt.Fprintf(&b, "  an override is possible %s after the request\n", short(d.Override))
+		}
+	}
+	if len(d.Added) > 0 {
+		fmt.Fprintf(&b, "  approvals were added for: %s\n", words(d.Added))
+	}
+	if d.Overridden > 0 {
+		fmt.Fprintf(&b, "  the override replaces %s\n", approvals(d.Overridden))
 	}
 	for _, r := range d.Reasons {
 		fmt.Fprintf(&b, "  %s: %s\n", r.Code, r.Detail)

@@ -60,9 +60,10 @@ const (
 	KeySuspended                 // its counter went back
 	KeyLapsed                    // not renewed in time
 	KeyRevoked
+	KeyInGrace // lapsed a short while ago: it counts, with an approval more
 )
 
-var keyText = [...]string{KeyUnknown: "unknown", KeyLive: "live", KeyPending: "pending", KeySuspended: "suspended", KeyLapsed: "lapsed", KeyRevoked: "revoked"}
+var keyText = [...]string{KeyUnknown: "unknown", KeyLive: "live", KeyPending: "pending", KeySuspended: "suspended", KeyLapsed: "lapsed", KeyRevoked: "revoked", KeyInGrace: "in grace"}
 
 func (k KeyState) String() string {
 	if int(k) < len(keyText) {
@@ -117,6 +118,28 @@ type Facts struct {
 	UV       Tri           `json:"uv"`
 	Key      KeyState      `json:"key"`
 	Approved []name.Person `json:"approved,omitempty"` // whose valid, unexpired approvals the CA holds
+	Refused  []name.Person `json:"refused,omitempty"`  // who signed a no
+	TOTP     Tri           `json:"totp,omitempty"`     // a code of the other channel was given, right and new
+	Added    []Added       `json:"added,omitempty"`    // each adds an approval
+	Waited   time.Duration `json:"waited,omitempty"`   // how long the request has been open; an override asks for it
+	// Overridden says that the grant under which a session opens was an override.
+	Overridden bool `json:"overridden,omitempty"`
+}
+
+// Added is a circumstance that never denies, but wants one approval more.
+type Added string
+
+const (
+	AddedGrace     Added = "enrolment_in_grace" // the key's enrolment lapsed, a short while ago
+	AddedKeysShort Added = "keys_short"         // the person has fewer keys that count than the policy requires
+	AddedLocked    Added = "locked_out"         // too many refused acts of that person
+	AddedReview    Added = "review_overdue"     // the person owes an answer to a review
+	AddedUnalerted Added = "unalerted"          // a use of theirs that no alert channel took
+)
+
+// AllAdded lists every one.
+func AllAdded() []Added {
+	return []Added{AddedGrace, AddedKeysShort, AddedLocked, AddedReview, AddedUnalerted}
 }
 
 // Source is one address that a person comes from, and what the geo databases say about it.

@@ -4,15 +4,16 @@ package policy
 // written at all is asked of the index (positions.go), not of pointers.
 
 type file struct {
-	Profile  string                `toml:"profile"`
-	Site     fileSite              `toml:"site"`
-	People   map[string]filePerson `toml:"people"`
-	Networks map[string][]string   `toml:"networks"`
-	Always   fileAlways            `toml:"always"`
-	Jumps    map[string]fileJump   `toml:"jumps"`
-	Hosts    map[string]fileHost   `toml:"hosts"`
-	Rules    []fileRule            `toml:"rule"`
-	Tests    []fileTest            `toml:"test"`
+	Profile   string                `toml:"profile"`
+	Site      fileSite              `toml:"site"`
+	People    map[string]filePerson `toml:"people"`
+	Networks  map[string][]string   `toml:"networks"`
+	Always    fileAlways            `toml:"always"`
+	Enrolment fileEnrolment         `toml:"enrolment"`
+	Jumps     map[string]fileJump   `toml:"jumps"`
+	Hosts     map[string]fileHost   `toml:"hosts"`
+	Rules     []fileRule            `toml:"rule"`
+	Tests     []fileTest            `toml:"test"`
 }
 
 type fileSite struct {
@@ -38,6 +39,23 @@ type fileAlways struct {
 	MaxMinutes    int      `toml:"max_minutes"`
 	Grace         string   `toml:"grace"`
 	Idle          string   `toml:"idle"`
+	Approvers     []string `toml:"approvers"`
+	Override      string   `toml:"override"`
+}
+
+type fileEnrolment struct {
+	KeysRequired int         `toml:"keys_required"`
+	RenewDays    int         `toml:"renew_days"`
+	GraceDays    int         `toml:"grace_days"`
+	CoolingOff   string      `toml:"cooling_off"`
+	Models       []fileModel `toml:"model"`
+}
+
+type fileModel struct {
+	Name     string   `toml:"name"`
+	AAGUID   string   `toml:"aaguid"`
+	Firmware string   `toml:"firmware"`
+	Roots    []string `toml:"roots"`
 }
 
 type fileJump struct {
@@ -62,6 +80,9 @@ type fileRule struct {
 	Approvals int      `toml:"approvals"`
 	Approvers []string `toml:"approvers"`
 	Wait      string   `toml:"wait"`
+	Override  string   `toml:"override"`
+	Veto      bool     `toml:"veto"`
+	TOTP      bool     `toml:"totp"`
 	Networks  []string `toml:"networks"`
 	Countries []string `toml:"countries"`
 	Anonymous string   `toml:"anonymous"`
@@ -90,6 +111,11 @@ type fileTest struct {
 	Forwards   []string `toml:"forwards"`
 	Drill      bool     `toml:"drill"`
 	Approved   []string `toml:"approved"`
+	Refused    []string `toml:"refused"`
+	Added      []string `toml:"added"`
+	TOTP       string   `toml:"totp"`
+	Kind       string   `toml:"kind"`
+	Waited     string   `toml:"waited"`
 	Expect     string   `toml:"expect"`
 	Rule       string   `toml:"rule"`
 	Reasons    []string `toml:"reasons"`

@@ -29,6 +29,10 @@ const (
 	DefaultGrace         = 30 * time.Minute
 	DefaultIdle          = 15 * time.Minute
 	DefaultWait          = 30 * time.Minute
+	DefaultOverride      = 10 * time.Minute
+	DefaultRenewDays     = 90
+	DefaultGraceDays     = 14
+	DefaultCoolingOff    = 24 * time.Hour
 )
 
 // Bounds on what a file may say. Each keeps a slip of the finger from becoming an open door or a full disk.
@@ -48,9 +52,11 @@ type Policy struct {
 	Profile Profile
 	Site    Site
 	Always  Always
-	Rules   []Rule
-	SHA256  string // of Source, hex
-	Source  []byte // the exact bytes
+	// Enrolment is what is asked of keys: how many, which, and how long they count.
+	Enrolment Enrolment
+	Rules     []Rule
+	SHA256    string // of Source, hex
+	Source    []byte // the exact bytes
 
 	people    map[name.Person]*Person
 	networks  map[name.Network][]netip.Prefix
@@ -82,7 +88,11 @@ type Always struct {
 	MaxMinutes    int
 	Grace         time.Duration // how long sessions go on without the CA's heartbeat
 	Idle          time.Duration
-	Line          int
+	// Approvers give the approvals that something adds (Added) to a rule that asks for none itself; sorted.
+	Approvers []name.Person
+	// Override is how long a request has to wait before an added approval may be replaced by an override.
+	Override time.Duration
+	Line     int
 
 	trusted, denied []netip.Prefix
 }
@@ -126,6 +136,9 @@ type Rule struct {
 	Approvals     int
 	Approvers     []string // as written
 	Wait          time.Duration
+	Override      time.Duration // 0: its approvals can't be replaced
+	Veto          bool          // one approver's no ends the request
+	TOTP          bool          // a code of the other channel too
 	Networks      []name.Network
 	Countries     []string
 	DenyAnonymous bool
@@ -200,23 +213,6 @@ func (p *Policy) Jump(n name.Jump) (Jump, bool) {
 func (p *Policy) Network(n name.Network) ([]netip.Prefix, bool) {
 	prefixes, ok := p.networks[n]
 	return slices.Clone(prefixes), ok
-}
-
-// MayApprove tells whether approver may approve a request of requester under the rule. Nobody approves themselves.
-func (r *Rule) MayApprove(approver, requester name.Person) bool {
-	return approver != requester && r.approvers[approver]
-}
-
-// approversFor lists who may approve a request of requester, sorted.
-func (r *Rule) approversFor(requester name.Person) []name.Person {
-	var out []name.Person
-	for n := range r.approvers {
-		if n != requester {
-			out = append(out, n)
-		}
-	}
-	slices.Sort(out)
-	return out
 }
 
 // normalise makes an address comparable: an IPv4-mapped one is the IPv4 address that it is (else ::ffff:203.0.113.9

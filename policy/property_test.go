@@ -102,7 +102,7 @@ func TestProperties(t *testing.T) {
 			switch {
 			case !ok, d.Minutes < 1, d.Minutes > rule.Minutes, a.req.Minutes > 0 && d.Minutes > a.req.Minutes:
 				t.Fatalf("grants %d minutes under %q: %+v", d.Minutes, d.Rule, a)
-			case a.facts.Touch != policy.Yes, a.facts.UV != policy.Yes, a.facts.Key != policy.KeyLive:
+			case a.facts.Touch != policy.Yes, a.facts.UV != policy.Yes, a.facts.Key != policy.KeyLive && a.facts.Key != policy.KeyInGrace:
 				t.Fatalf("passes without its factors: %+v", a)
 			case !slices.Contains(rule.Logins, a.req.Login):
 				t.Fatalf("passes with a foreign login: %+v", a)
@@ -111,6 +111,9 @@ func TestProperties(t *testing.T) {
 				if slices.ContainsFunc(denied, func(n netip.Prefix) bool { return n.Contains(s.Addr) }) {
 					t.Fatalf("passes from a denied network: %+v", a)
 				}
+			}
+			if a.facts.Key == policy.KeyInGrace && d.Outcome == policy.Allow && a.req.Kind != policy.KindSession && a.req.Kind != policy.KindOverride && len(a.facts.Approved) == 0 {
+				t.Fatalf("a lapsed key passes without an approval: %+v", a)
 			}
 			if slices.Contains(d.Approvers, a.req.Person) {
 				t.Fatalf("%s may approve their own request", a.req.Person)

@@ -33,6 +33,9 @@ const (
 	TicketInvalid      Code = "ticket_invalid"
 	ForwardsNotAllowed Code = "forwards_not_allowed"
 	DrillOnly          Code = "drill_only"
+	TOTPMissing        Code = "totp_missing"
+	Vetoed             Code = "vetoed"             // an approver said no, and the rule makes that the end
+	OverrideEarly      Code = "override_too_early" // before the rule's time
 	GrantEnded         Code = "grant_ended"
 	GrantNotStarted    Code = "grant_not_started"
 )
@@ -42,7 +45,7 @@ func Codes() []Code {
 	return []Code{UnknownPerson, UnknownHost, KindNotAllowed, KeyNotKnown, KeyIsPending, KeyIsSuspended, KeyIsLapsed, KeyIsRevoked,
 		TouchMissing, UVMissing, ReasonTooShort, MinutesInvalid, AddressUnknown, NetworkDenied, CountryDenied, CountryUnknown,
 		AnonymousDenied, AnonymousUnknown, NoRule, HostNotAllowed, LoginNotAllowed, NetworkNotAllowed, TicketMissing, TicketInvalid,
-		ForwardsNotAllowed, DrillOnly, GrantEnded, GrantNotStarted}
+		ForwardsNotAllowed, DrillOnly, TOTPMissing, Vetoed, OverrideEarly, GrantEnded, GrantNotStarted}
 }
 
 // Reason is one thing that speaks against a request: what happened and why (Detail), and what to do or type (Next).

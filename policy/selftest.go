@@ -127,6 +127,27 @@ func (c *compiler) test(in *fileTest, i int, seen map[string]bool) {
 		}
 		f.Approved = append(f.Approved, who)
 	}
+	for n, s := range in.Refused {
+		who, err := name.ParsePerson(s)
+		if err != nil {
+			c.at(element(at("refused"), n), "", "%v", err)
+		}
+		f.Refused = append(f.Refused, who)
+	}
+	for n, s := range in.Added {
+		if !slices.Contains(AllAdded(), Added(s)) {
+			c.at(element(at("added"), n), "want one of "+words(AllAdded()), "unknown circumstance %q", s)
+		}
+		f.Added = append(f.Added, Added(s))
+	}
+	f.TOTP = c.tri(in.TOTP, at("totp"), Unknown)
+	if c.ix.has(at("kind")...) {
+		q.Kind = Kind(in.Kind)
+		if !slices.Contains([]Kind{KindNew, KindOverride, KindExtend}, q.Kind) {
+			c.at(at("kind"), `want "new", "override" or "extend"`, "kind = %q", in.Kind)
+		}
+	}
+	f.Waited = c.duration(in.Waited, at("waited"), 0)
 	c.testSources(in, &t, at)
 	c.testExpectation(in, &t, at)
 	c.p.tests = append(c.p.tests, t)

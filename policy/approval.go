@@ -1,0 +1,106 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"breakglass/internal/name"
+)
+
+// This file is the one home of how many approvals a request needs, of whom, and what an override may replace.
+
+// need is what a rule and the circumstances ask of a request.
+type need struct {
+	all      int // of the rule, and one for each circumstance
+	missing  int
+	added    []Added
+	override time.Duration // 0: can't be overridden
+}
+
+// needed counts. A circumstance never makes a request impossible: no more approvals are added than there are approvers.
+func (e *evaluation) needed(r *Rule) need {
+	n := need{all: r.Approvals}
+	if e.req.Kind != KindSession { // what came up since the grant was given is the next request's
+		n.added = e.added()
+	}
+	approvers := r.approversFor(e.req.Person)
+	n.added = n.added[:max(0, min(len(n.added), len(approvers)-r.Approvals))]
+	n.all += len(n.added)
+	given := 0
+	for i, a := range e.facts.Approved {
+		// Once each: one approver who sends two approvals is one approver.
+		if r.MayApprove(a, e.req.Person) && !slices.Contains(e.facts.Approved[:i], a) {
+			given++
+		}
+	}
+	n.missing = max(0, n.all-given)
+	// The rule's own approvals are replaced as the rule says, added ones as [always] says; who lacks both waits for the longer.
+	switch {
+	case r.Approvals == 0:
+		n.override = e.p.Always.Override
+	case r.Override == 0:
+	case len(n.added) == 0:
+		n.override = r.Override
+	default:
+		n.override = max(r.Override, e.p.Always.Override)
+	}
+	return n
+}
+
+// added are the circumstances, each once.
+func (e *evaluation) added() []Added {
+	var out []Added
+	if e.facts.Key == KeyInGrace {
+		out = append(out, AddedGrace)
+	}
+	for _, a := range e.facts.Added {
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// approvals checks what can make a rule's approvals a no: a veto, and an override that the rule doesn't offer or that comes too early.
+func (e *evaluation) approvals(r *Rule) {
+	n := e.needed(r)
+	if r.Veto {
+		for _, who := range e.facts.Refused {
+			if r.MayApprove(who, e.req.Person) {
+				e.fail(r.Line, Reason{Vetoed, fmt.Sprintf("%s said no, and rule %q makes that the end of it", who, r.Name), "talk to " + string(who) + "; then ask anew"})
+			}
+		}
+	}
+	if e.req.Kind != KindOverride {
+		return
+	}
+	switch {
+	case n.missing == 0:
+		e.fail(r.Line, Reason{KindNotAllowed, fmt.Sprintf("under rule %q no approval is missing that could be overridden", r.Name), "ask without override"})
+	case n.override == 0:
+		e.fail(r.Line, Reason{KindNotAllowed, fmt.Sprintf("rule %q offers no override", r.Name), "wait for the approvals: " + words(r.approversFor(e.req.Person)) + " can give them"})
+	case e.facts.Waited < n.override:
+		e.fail(r.Line, Reason{OverrideEarly, fmt.Sprintf("rule %q can be overridden %s after the request; that is in %s", r.Name, short(n.override), short((n.override - e.facts.Waited).Round(time.Second))),
+			"wait for that, or for the approvals"})
+	case e.trace != nil:
+		e.pass(r.Line, "an override may replace %s", approvals(n.missing))
+	}
+}
+
+// MayApprove tells whether approver may approve a request of requester under the rule. Nobody approves themselves.
+func (r *Rule) MayApprove(approver, requester name.Person) bool {
+	return approver != requester && r.approvers[approver]
+}
+
+// approversFor lists who may approve a request of requester, sorted.
+func (r *Rule) approversFor(requester name.Person) []name.Person {
+	var out []name.Person
+	for n := range r.approvers {
+		if n != requester {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
