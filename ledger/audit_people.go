@@ -8,36 +8,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"breakglass/internal/name"
 	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 )
-
-// common is how every statement for a person begins.
-type common struct {
-	origin          string
-	epoch           int
-	checkpoint      statement.Checkpoint
-	nonce           statement.Nonce
-	issued, expires time.Time
-	person          name.Person
-}
-
-func commonOf(s statement.Statement) common {
-	switch s := s.(type) {
-	case *statement.Request:
-		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
-	case *statement.Enrolment:
-		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
-	case *statement.Founding:
-		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
-	case *statement.Recipient:
-		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
-	case *statement.Pass:
-		return common{s.Origin, s.Epoch, s.Checkpoint, s.Nonce, s.Issued, s.Expires, s.Person}
-	}
-	return common{}
-}
 
 // human checks the entry's statement and signature and reads the statement into st. own is the key of an enrolment, which signs for itself; else
 // the key must have been enrolled by an earlier entry, for the person whom the statement names. accepted is false for acts that were
@@ -73,15 +46,15 @@ func (a *Audit) human(st statement.Statement, own *PersonKey, accepted bool) (*P
 		a.fault(FaultTouch, "%v", err)
 		return nil, none
 	}
-	c := commonOf(st)
-	if c.person != key.Person {
-		a.fault(FaultSignature, "statement of %s, key of %s", c.person, key.Person)
+	c, _ := statement.HeadOf(st)
+	if c.Person != key.Person {
+		a.fault(FaultSignature, "statement of %s, key of %s", c.Person, key.Person)
 	}
-	if c.person != a.e.Subject.Person {
-		a.fault(FaultStatement, "signed by %s, the entry is about %q", c.person, a.e.Subject.Person)
+	if c.Person != a.e.Subject.Person {
+		a.fault(FaultStatement, "signed by %s, the entry is about %q", c.Person, a.e.Subject.Person)
 	}
-	if c.origin != a.site.Origin || c.epoch != a.site.Epoch {
-		a.fault(FaultStatement, "for origin %q epoch %d", c.origin, c.epoch)
+	if c.Origin != a.site.Origin || c.Epoch != a.site.Epoch {
+		a.fault(FaultStatement, "for origin %q epoch %d", c.Origin, c.Epoch)
 	}
 	if accepted {
 		if !t.UserPresent() {
@@ -94,16 +67,16 @@ func (a *Audit) human(st statement.Statement, own *PersonKey, accepted bool) (*P
 			a.fault(FaultTouch, "counter %d, accepted before was %d", t.Counter, key.counter)
 		}
 		key.counter = t.Counter
-		if at := a.e.Time.Time; at.Before(c.issued) || at.After(c.expires.Add(lateness)) {
-			a.fault(FaultStatement, "dated outside of %s to %s", c.issued.Format(time.RFC3339), c.expires.Format(time.RFC3339))
+		if at := a.e.Time.Time; at.Before(c.Issued) || at.After(c.Expires.Add(lateness)) {
+			a.fault(FaultStatement, "dated outside of %s to %s", c.Issued.Format(time.RFC3339), c.Expires.Format(time.RFC3339))
 		}
-		if i, ok := a.spent[c.nonce]; ok {
+		if i, ok := a.spent[c.Nonce]; ok {
 			a.fault(FaultReplay, "the statement of entry %d again", i)
 		}
-		a.spent[c.nonce] = a.index
+		a.spent[c.Nonce] = a.index
 	}
 	if a.cfg.History != nil {
-		if err := a.cfg.History(c.checkpoint, a.index); err != nil {
+		if err := a.cfg.History(c.Checkpoint, a.index); err != nil {
 			a.fault(FaultHistory, "the signer saw another history: %v", err)
 		}
 	}

@@ -3,7 +3,6 @@ package state
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -136,20 +135,10 @@ func (t *Tx) applySignature(idx int64, e *ledger.Entry) error {
 	if err := statement.Parse([]byte(e.Statement), st); err != nil {
 		return err
 	}
-	var issued time.Time
-	switch x := st.(type) {
-	case *statement.Request:
-		issued = x.Issued
-	case *statement.Pass:
-		issued = x.Issued
-	case *statement.Recipient:
-		issued = x.Issued
-	case *statement.Founding:
-		issued = x.Issued
-	}
+	head, _ := statement.HeadOf(st)
 	// A counter that is not above the accepted one changes nothing: the entry is a refusal.
 	return t.exec(`UPDATE keys SET counter = $1, issued = $2 WHERE fingerprint = $3 AND counter < $4`,
-		touch.Counter, issued.Unix(), ssh.FingerprintSHA256(sig.PublicKey), touch.Counter)
+		touch.Counter, head.Issued.Unix(), ssh.FingerprintSHA256(sig.PublicKey), touch.Counter)
 }
 
 func (t *Tx) spend(invite statement.Hash) error {
@@ -203,7 +192,7 @@ func (s *State) Rebuild() error {
 	}
 	defer tx.Rollback()
 	for _, table := range projected {
-		if _, err := tx.Exec(`DROP TABLE ` + table); err != nil {
+		if _, err := tx.Exec(`DROP TABLE IF EXISTS ` + table); err != nil {
 			return fmt.Errorf("rebuilding: %w", err)
 		}
 	}

@@ -1,7 +1,10 @@
 package state
 
 import (
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
+	"errors"
 	"fmt"
 )
 
@@ -11,7 +14,9 @@ CREATE TABLE entries (idx INTEGER PRIMARY KEY, type TEXT NOT NULL, request TEXT 
 CREATE INDEX entries_request ON entries (request, idx) WHERE request <> '';
 CREATE INDEX entries_type ON entries (type, idx);
 CREATE TABLE hashes (pos INTEGER PRIMARY KEY, hash BLOB NOT NULL) STRICT;
-` + projection}
+` + projection, `
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+`}
 
 // projection holds the tables that follow from the entries.
 const projection = `
@@ -35,6 +40,24 @@ CREATE TABLE nonces (nonce TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
 
 // projected names the tables of projection, for Rebuild and its test.
 var projected = []string{"facts_of_site", "policies", "invites", "keys", "recipients", "passes", "jumps", "requests", "sessions", "nonces"}
+
+// reproject makes the tables anew from the entries if this program projects otherwise than the one that wrote them: a column more
+// needs no migration of its own.
+func (s *State) reproject() error {
+	sum := sha256.Sum256([]byte(projection))
+	want, have := hex.EncodeToString(sum[:]), ""
+	if err := s.write.QueryRow(`SELECT value FROM meta WHERE name = 'projection'`).Scan(&have); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if have == want {
+		return nil
+	}
+	if err := s.Rebuild(); err != nil {
+		return err
+	}
+	_, err := s.write.Exec(`INSERT OR REPLACE INTO meta (name, value) VALUES ('projection', $1)`, want)
+	return err
+}
 
 func migrate(db *sql.DB) error {
 	var v int

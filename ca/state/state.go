@@ -119,6 +119,9 @@ func (s *State) open() error {
 	if err := migrate(s.write); err != nil {
 		return err
 	}
+	if err := s.reproject(); err != nil {
+		return err
+	}
 	return s.loadHead()
 }
 

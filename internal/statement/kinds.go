@@ -20,6 +20,7 @@ const (
 	KindFounding  Kind = "founding"
 	KindRecipient Kind = "recipient"
 	KindPass      Kind = "pass"
+	KindApproval  Kind = "approval"
 	KindCall      Kind = "call"
 	KindSession   Kind = "session"
 	KindFact      Kind = "fact"
@@ -130,6 +131,43 @@ type Pass struct {
 
 func (*Pass) Kind() Kind { return KindPass }
 
+// What an approval may be about.
+const (
+	AboutRequest   = "request"   // a grant, or its extension: Of is the request
+	AboutEnrolment = "enrolment" // a key: Of is the enrolment's id
+	AboutUnlock    = "unlock"    // a suspended key: Of is its fingerprint
+)
+
+// Verdicts of an approval.
+const (
+	Approve = "approve"
+	Deny    = "deny"
+)
+
+// ApprovalCounts is how long an approval counts: a yes is to what is the case now.
+const ApprovalCounts = 10 * time.Minute
+
+// Approval is a person's yes or no to exactly what somebody else signed.
+type Approval struct {
+	Origin     string      `st:"origin"`
+	Epoch      int         `st:"epoch"`
+	Checkpoint Checkpoint  `st:"checkpoint"`
+	ID         string      `st:"approval"`
+	Nonce      Nonce       `st:"nonce"`
+	Issued     time.Time   `st:"issued"`
+	Expires    time.Time   `st:"expires"`
+	Person     name.Person `st:"person"`
+	About      string      `st:"about"` // AboutRequest …
+	Of         string      `st:"of"`
+	Hash       Hash        `st:"hash"`    // SignedHash of what is approved; of an unlock, the SHA-256 of the key.suspended entry
+	Verdict    string      `st:"verdict"` // Approve or Deny
+	Comment    string      `st:"comment"`
+	Until      time.Time   `st:"until"` // counts until then: Issued and ApprovalCounts
+	Sources    []string    `st:"source"`
+}
+
+func (*Approval) Kind() Kind { return KindApproval }
+
 // Call is one HTTP request of a key holder (a client key, a pass's key, a jump's key).
 type Call struct {
 	Origin string    `st:"origin"`
@@ -187,6 +225,8 @@ func New(k Kind) Statement {
 		return new(Recipient)
 	case KindPass:
 		return new(Pass)
+	case KindApproval:
+		return new(Approval)
 	case KindCall:
 		return new(Call)
 	case KindSession:
