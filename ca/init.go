@@ -27,6 +27,7 @@ type InitConfig struct {
 	Listen     string   // IP:PORT
 	Advertise  []string // IP:PORT where clients reach it; empty is Listen
 	Geo        FileGeo
+	Limits     FileLimits
 }
 
 // Init makes a CA: keys (active and standby), config, database, and the first entries: the site, the policy (unsigned: it is
@@ -84,7 +85,7 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 			}
 		}
 	}
-	f := File{Listen: cfg.Listen, Geo: cfg.Geo}
+	f := File{Listen: cfg.Listen, Geo: cfg.Geo, Limits: cfg.Limits}
 	if err := durable.WriteFile(filepath.Join(cfg.Dir, "policy.toml"), cfg.Policy, 0o600); err != nil {
 		return site, err
 	}

@@ -87,6 +87,7 @@ approvers = ["bob"]
 type Config struct {
 	Policy string // "" is Policy
 	Geo    ca.FileGeo
+	Limits ca.FileLimits // raised by a test that asks more than one network may
 	Now    func() time.Time
 	Logger *slog.Logger // nil is silence
 	// Resolve answers for hosts that the policy knows by name only; nil knows none, whatever the machine's resolver says.
@@ -132,7 +133,7 @@ func New(t testing.TB, cfg Config) *CA {
 	Must(t, err)
 	c.Address = l.Addr().String()
 	l.Close()
-	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo})
+	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits})
 	Must(t, err)
 	c.Start()
 	t.Cleanup(func() { c.Stop(); mutable(filepath.Join(c.Dir, "store")) })

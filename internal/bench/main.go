@@ -1,6 +1,6 @@
-// The benchmark: the road beside stock OpenSSH on this machine, in one run, interleaved. It prints a line "figure NAME VALUE
-// UNIT" for each figure and writes them as a list to -out. A ratio is ours ÷ the peer's; machines are shared and noisy, so
-// only ratios within one run mean anything.
+// The benchmark: the road beside stock OpenSSH, and the issuing of certificates beside step-ca, on this machine, in one run, interleaved.
+// It prints a line "figure NAME VALUE UNIT" for each figure and writes them as a list to -out. A ratio is ours ÷ the peer's; machines are
+// shared and noisy, so only ratios within one run mean anything. A peer that is not to be had has no figures.
 package main
 
 import (
@@ -10,11 +10,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"breakglass/internal/road"
@@ -26,22 +24,34 @@ type figure struct {
 	Unit  string  `json:"unit"`
 }
 
+// config is the command line.
+type config struct {
+	bin, out, peers, cache, only string
+	runs, rounds                 int
+	span                         time.Duration
+}
+
 type bench struct {
 	*road.Road
+	cfg     config
 	alice   *road.Person
 	peer    string // an ssh_config of the stock peer
 	figures []figure
 }
 
-const reason = "benchmark of the way to the shell, no work done"
-
 func main() {
-	bin := flag.String("bin", "build/bin", "where the programs are")
-	out := flag.String("out", "build/bench.json", "where the figures go")
-	n := flag.Int("n", 20, "runs of each")
+	var cfg config
+	flag.StringVar(&cfg.bin, "bin", "build/bin", "where the programs are")
+	flag.StringVar(&cfg.out, "out", "build/bench.json", "where the figures go")
+	flag.IntVar(&cfg.runs, "n", 20, "runs of each way to a shell")
+	flag.StringVar(&cfg.peers, "peers", "../shared/peers", "where step-ca.sh is, which installs, starts and stops the peer")
+	flag.StringVar(&cfg.cache, "cache", "build/peers", "where the peer's programs are kept")
+	flag.IntVar(&cfg.rounds, "rounds", 3, "rounds of each load, ours and the peer's in turn")
+	flag.DurationVar(&cfg.span, "span", 5*time.Second, "how long one load takes")
+	flag.StringVar(&cfg.only, "only", "", "shell or ca: that part alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *bin, *out, *n)
+	err := run(ctx, cfg)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
@@ -49,43 +59,37 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, bin, out string, n int) (err error) {
+func run(ctx context.Context, cfg config) (err error) {
 	dir, err := os.MkdirTemp("", "breakglass-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, road.Remove(dir)) }()
-	b := &bench{}
-	b.Road, err = road.Start(ctx, road.Config{Dir: dir, Bin: bin, Log: os.Stderr})
+	b := &bench{cfg: cfg}
+	b.Road, err = road.Start(ctx, road.Config{Dir: dir, Bin: cfg.bin, Log: os.Stderr, Policy: road.DemoPolicy + loadPolicy()})
 	defer func() { b.Road.Stop() }()
 	if err != nil {
 		return err
 	}
-	if b.alice, err = b.Enrol(ctx, "alice"); err != nil {
-		return err
-	}
-	bob, err := b.Enrol(ctx, "bob")
-	if err != nil {
-		return err
-	}
-	if err := bob.Reader(ctx); err != nil {
-		return err
-	}
-	if err := b.startPeer(ctx); err != nil {
-		return err
-	}
-	defer b.End("peer", false)
-	if err := b.timeToShell(ctx, n); err != nil {
-		return err
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"shell", b.shell}, {"ca", b.issuing}} {
+		if cfg.only != "" && cfg.only != part.name {
+			continue
+		}
+		if err := part.run(ctx); err != nil {
+			return err
+		}
 	}
 	text, err := json.MarshalIndent(b.figures, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(cfg.out), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(out, append(text, '\n'), 0o644)
+	return os.WriteFile(cfg.out, append(text, '\n'), 0o644)
 }
 
 func (b *bench) figure(name string, value float64, unit string) {
@@ -93,83 +97,8 @@ func (b *bench) figure(name string, value float64, unit string) {
 	b.figures = append(b.figures, figure{name, value, unit})
 }
 
-// startPeer starts a second stock sshd, the bastion of stock `ssh -J`, and writes the ssh_config that goes through it to another
-// that is the target: the same programs on both legs, an ordinary key, nothing recorded.
-func (b *bench) startPeer(ctx context.Context) error {
-	p := filepath.Join(b.Dir, "peer")
-	if err := os.MkdirAll(p, 0o700); err != nil {
-		return err
-	}
-	if err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", p+"/id").Run(); err != nil {
-		return fmt.Errorf("ssh-keygen: %w", err)
-	}
-	if err := b.StartPeer(ctx, p); err != nil {
-		return err
-	}
-	host, port, _ := strings.Cut(b.PeerAddress, ":")
-	known := fmt.Sprintf("[%s]:%s %s\n", host, port, b.HostKey)
-	conf := fmt.Sprintf(`Host target bastion
-  HostName %s
-  Port %s
-  User %s
-  IdentityFile %s/id
-  IdentitiesOnly yes
-  IdentityAgent none
-  UserKnownHostsFile %s/known_hosts
-  GlobalKnownHostsFile none
-  StrictHostKeyChecking yes
-  BatchMode yes
-  LogLevel ERROR
-Host target
-  ProxyJump bastion
-`, host, port, b.Login, p, p)
-	b.peer = filepath.Join(p, "ssh_config")
-	return errors.Join(os.WriteFile(p+"/known_hosts", []byte(known), 0o600), os.WriteFile(b.peer, []byte(conf), 0o600))
-}
-
-// timeToShell runs `true` over each way in turn. "fresh" is the whole of it but the human: a new request, a software key that is
-// touched at once, the certificate, the jump, the shell. "live" has the grant already, as each further ssh, scp or git does.
-func (b *bench) timeToShell(ctx context.Context, n int) error {
-	target := b.Login + "@" + road.Host
-	ways := []struct {
-		name string
-		cmd  func() *exec.Cmd
-	}{
-		{"fresh", func() *exec.Cmd {
-			return b.alice.Command(ctx, "breakglass", "ssh", "--reason", reason, target, "--", "true")
-		}},
-		{"live", func() *exec.Cmd { return b.alice.Command(ctx, "breakglass", "ssh", target, "--", "true") }},
-		{"ssh_J", func() *exec.Cmd { return exec.CommandContext(ctx, "ssh", "-F", b.peer, "target", "true") }},
-	}
-	times := map[string][]time.Duration{}
-	for i := range n + 1 { // the first round warms up and is not counted
-		for _, w := range ways {
-			if w.name == "fresh" { // forget the grant of the round before
-				if err := b.alice.EndAgent(ctx); err != nil {
-					return err
-				}
-			}
-			cmd := w.cmd()
-			start := time.Now()
-			out, err := cmd.CombinedOutput()
-			took := time.Since(start)
-			if err != nil {
-				return fmt.Errorf("%s: %w\n%s", w.name, err, out)
-			}
-			if i > 0 {
-				times[w.name] = append(times[w.name], took)
-			}
-		}
-	}
-	ms := func(name string) float64 {
-		v := times[name]
-		slices.Sort(v)
-		return float64(v[len(v)/2].Microseconds()) / 1000
-	}
-	b.figure("time_to_shell_ms", ms("live"), "ms")
-	b.figure("touch_to_shell_ms", ms("fresh"), "ms")
-	b.figure("ssh_J_ms", ms("ssh_J"), "ms")
-	b.figure("time_to_shell_vs_ssh_J", ms("live")/ms("ssh_J"), "ratio")
-	b.figure("touch_to_shell_vs_ssh_J", ms("fresh")/ms("ssh_J"), "ratio")
-	return nil
+// median of what is not empty; it sorts v.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
 }
