@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write golden files that don't exist yet")
+var update = flag.Bool("update", false, "write the golden files that are missing: of a new type, or of one with new fields")
 
 // fill gives every field below v a value that depends on its place, so that a swapped pair shows.
 func fill(v reflect.Value, n *int) {
@@ -78,20 +78,43 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(typ, err)
 		}
-		file := filepath.Join("testdata", "v1", string(typ)+".json")
-		if _, err := os.Stat(file); *update && errors.Is(err, os.ErrNotExist) {
-			os.MkdirAll(filepath.Dir(file), 0o755)
-			os.WriteFile(file, append(got, '\n'), 0o644)
+		// A type's files are its history: NAME.json, then NAME.2.json with the fields that were added, and so on. Each is read and written back as
+		// it is for ever (fields are added, with omitempty, and never taken away); the newest is what is written now.
+		golden := func(n int) string {
+			if n == 1 {
+				return filepath.Join("testdata", "v1", string(typ)+".json")
+			}
+			return filepath.Join("testdata", "v1", fmt.Sprintf("%s.%d.json", typ, n))
 		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+		read := func(n int) []byte {
+			b, err := os.ReadFile(golden(n))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			return bytes.TrimSuffix(b, []byte("\n"))
 		}
-		want = bytes.TrimSuffix(want, []byte("\n"))
-		if !bytes.Equal(got, want) {
-			t.Errorf("%s: the format changed; v1 is final\ngot:  %s\nwant: %s", typ, got, want)
+		n, newest := 0, []byte(nil)
+		for b := read(1); b != nil; b = read(n + 1) {
+			n, newest = n+1, b
+			back, err := Decode(b)
+			if err != nil {
+				t.Fatal(golden(n), err)
+			}
+			if again, err := Encode(back); err != nil || !bytes.Equal(again, b) {
+				t.Errorf("%s is not written back as it was: %v\n%s", golden(n), err, again)
+			}
 		}
-		back, err := Decode(want)
+		if *update && !bytes.Equal(newest, got) {
+			if err := os.WriteFile(golden(n+1), append(got, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			newest = got
+		}
+		if !bytes.Equal(got, newest) {
+			t.Errorf("%s: the format changed; what is in testdata/v1 stands, -update adds the next file\ngot:  %s\nhave: %s", typ, got, newest)
+			continue
+		}
+		back, err := Decode(newest)
 		if err != nil {
 			t.Fatal(typ, err)
 		}
