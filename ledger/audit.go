@@ -100,6 +100,14 @@ type Grant struct {
 	Policy       string // text of the policy in force at the decision
 	Certificates []Issued
 	Sessions     []*Session
+
+	Signed     statement.Hash // names the signed request: what approvals are given to
+	Waits      *Waits         // nil: decided at once
+	Approvals  []Approval     // in order; of a person the newest counts
+	Overridden *Overridden
+	Until      time.Time      // of a grant: its end, as far as it has been extended
+	Extended   *GrantExtended // of an extension: the decision
+	Extensions []*Grant       // of a grant: those that were allowed
 }
 
 // Issued is a client certificate under a grant.
@@ -278,8 +286,14 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.requestDenied(f)
 	case *ActDenied:
 		a.actDenied(f)
+	case *ApprovalGiven:
+		a.approvalGiven(f)
+	case *RequestOverridden:
+		a.requestOverridden(f)
 	case *GrantAllowed:
 		a.grantAllowed(f)
+	case *GrantExtended:
+		a.grantExtended(f)
 	case *JumpJoined:
 		a.jumpJoined(f)
 	case *JumpGap:

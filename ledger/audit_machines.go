@@ -168,8 +168,8 @@ func (a *Audit) clientIssued(c *ssh.Certificate) {
 	if fp := ssh.FingerprintSHA256(c.Key); fp != r.ClientKey {
 		a.fault(FaultCertificate, "over key %s, signed for was %s", fp, r.ClientKey)
 	}
-	if end := int64(c.ValidBefore); end > g.Allowed.Until.Unix() {
-		a.fault(FaultCertificate, "ends %d s after the grant", end-g.Allowed.Until.Unix())
+	if end := int64(c.ValidBefore); end > g.Until.Unix() {
+		a.fault(FaultCertificate, "ends %d s after the grant", end-g.Until.Unix())
 	}
 	addrs, err := sshcert.ParseSources(c.CriticalOptions[sshcert.OptionSourceAddress])
 	if err != nil {
@@ -208,7 +208,7 @@ func (a *Audit) sessionOpened(f *SessionOpened) {
 		a.fault(FaultSession, "id %q is not of request %s, or used before", sub.Session, sub.Request)
 		return
 	}
-	if !a.e.Time.Before(g.Allowed.Until.Time) || f.Until.After(g.Allowed.Until.Time) {
+	if !a.e.Time.Before(g.Until) || f.Until.After(g.Until) {
 		a.fault(FaultGrant, "opened or running after the grant's end")
 	}
 	for _, w := range f.Forwards {

@@ -207,6 +207,8 @@ func (a *Audit) requestOpened(f *RequestOpened) {
 		a.fault(FaultReplay, "request %s is there already", g.Request.ID)
 		return
 	}
+	g.Signed = statement.SignedHash(a.e.Statement, a.e.SSHSIG)
+	a.opened(g, f)
 	a.grants[g.Request.ID] = g
 }
 
@@ -239,7 +241,7 @@ func (a *Audit) requestDenied(f *RequestDenied) {
 		a.fault(FaultReplay, "request %s is there already", a.e.Subject.Request)
 	}
 	if g != nil {
-		if g.Allowed != nil {
+		if g.Allowed != nil || g.Extended != nil {
 			a.fault(FaultGrant, "denied after it was allowed")
 		}
 		g.Denied = f
@@ -271,11 +273,16 @@ func (a *Audit) grantAllowed(f *GrantAllowed) {
 	r := &g.Request
 	a.sameRequest(r)
 	a.knownPolicy(f.Used.Policy)
-	a.sameTouch(g.Key, g.Touch, f.Used.Touch)
+	a.counted(g, &f.Used, f.Approvals, f.Overridden)
 	switch {
-	case g.Allowed != nil || g.Denied != nil:
+	case g.decided():
 		a.fault(FaultGrant, "request %s was decided before", r.ID)
 		return
+	case r.Request != statement.RequestNew:
+		a.fault(FaultGrant, "a request of kind %q opens no grant", r.Request)
+		return
+	case g.Waits != nil && a.e.Time.After(g.Waits.Until.Add(lateness)):
+		a.fault(FaultGrant, "request %s waited until %s", r.ID, g.Waits.Until.Format(time.RFC3339))
 	case f.Rule == "":
 		a.fault(FaultGrant, "allowed by no rule")
 	case r.Minutes > 0 && f.Minutes > r.Minutes:
@@ -288,5 +295,5 @@ func (a *Audit) grantAllowed(f *GrantAllowed) {
 			a.fault(FaultGrant, "forward %q was not asked for", w)
 		}
 	}
-	g.Allowed, g.AllowedIndex, g.Policy = f, a.index, a.policies[f.Used.Policy]
+	g.Allowed, g.AllowedIndex, g.Policy, g.Until = f, a.index, a.policies[f.Used.Policy], f.Until.Time
 }

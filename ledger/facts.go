@@ -9,7 +9,7 @@ import (
 var All = []Facts{
 	&SiteCreated{}, &SiteChanged{}, &PolicyAdopted{}, &Founding{}, &CAStarted{}, &CAStopped{},
 	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
-	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &GrantAllowed{}, &CertificateIssued{},
+	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &ApprovalGiven{}, &RequestOverridden{}, &GrantAllowed{}, &GrantExtended{}, &CertificateIssued{},
 	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &HostKeyMismatch{},
 	&TranscriptStored{}, &TranscriptRead{}, &StrangersSummed{},
 }
@@ -158,6 +158,10 @@ type Used struct {
 	Addresses []UsedAddress  `json:"addresses"`
 	Key       string         `json:"key"` // "live", "suspended" …
 	Touch     Touch          `json:"touch"`
+	Approved  []name.Person  `json:"approved,omitempty"` // whose approvals counted
+	Refused   []name.Person  `json:"refused,omitempty"`  // who had signed a no
+	Added     []string       `json:"added,omitempty"`    // circumstances that each wanted an approval more
+	Waited    int            `json:"waited,omitempty"`   // seconds that the request had been open
 }
 
 // UsedAddress is what was known of a source address at that moment; "" is unknown.
@@ -171,7 +175,8 @@ type UsedAddress struct {
 
 // RequestOpened records a validly signed ask; the statement says what was asked.
 type RequestOpened struct {
-	Touch Touch `json:"touch"`
+	Touch Touch  `json:"touch"`
+	Waits *Waits `json:"waits,omitempty"` // nil: decided in the same transaction
 }
 
 // RequestDenied records a signed ask that was refused, with every reason.
@@ -197,6 +202,8 @@ type GrantAllowed struct {
 	Forwards    []string  `json:"forwards,omitempty"`
 	IdleSeconds int       `json:"idle_seconds"`
 	Used        Used      `json:"used"`
+	Approvals   int       `json:"approvals,omitempty"`  // how many were wanted in all; Used.Approved gave them
+	Overridden  int       `json:"overridden,omitempty"` // how many of them an override replaced
 }
 
 // CertificateIssued is appended before the certificate leaves the process.
@@ -312,7 +319,10 @@ func (*JumpGap) EntryType() Type           { return "jump.gap" }
 func (*RequestOpened) EntryType() Type     { return "request.opened" }
 func (*RequestDenied) EntryType() Type     { return "request.denied" }
 func (*ActDenied) EntryType() Type         { return "act.denied" }
+func (*ApprovalGiven) EntryType() Type     { return "approval.given" }
+func (*RequestOverridden) EntryType() Type { return "request.overridden" }
 func (*GrantAllowed) EntryType() Type      { return "grant.allowed" }
+func (*GrantExtended) EntryType() Type     { return "grant.extended" }
 func (*CertificateIssued) EntryType() Type { return "certificate.issued" }
 func (*SessionOpened) EntryType() Type     { return "session.opened" }
 func (*SessionRefused) EntryType() Type    { return "session.refused" }
