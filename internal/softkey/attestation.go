@@ -19,6 +19,17 @@ type attestation struct {
 	CertKey []byte `json:"cert_key"` // SEC 1, 32 bytes
 }
 
+// Batch is a vendor's attestation of one model: certificate and key as they lie in each of its devices.
+type Batch struct {
+	Root []byte // DER; what AttestationRoot gives
+	Cert []byte // DER
+	Key  *ecdsa.PrivateKey
+}
+
+func (b *Batch) attestation() attestation {
+	return attestation{Root: b.Root, Cert: b.Cert, CertKey: privateBytes(b.Key)}
+}
+
 // oidAAGUID is id-fido-gen-ce-aaguid (WebAuthn section 8.2.1): binds the certificate to the model.
 func oidAAGUID() asn1.ObjectIdentifier {
 	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4}

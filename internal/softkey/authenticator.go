@@ -25,6 +25,8 @@ const KeyType = "sk-ecdsa-sha2-nistp256@openssh.com"
 const (
 	FlagUP = 0x01 // user present
 	FlagUV = 0x04 // user verified
+	flagBE = 0x08 // backup eligible
+	flagBS = 0x10 // backed up
 	flagAT = 0x40 // attested credential data included
 	flagED = 0x80 // extension data included
 )
@@ -71,11 +73,15 @@ func NewAuthenticator(cfg Config) (*Authenticator, error) {
 	}
 	err := a.store.update(func(st *state) error {
 		if st.AAGUID == nil { // a new key
-			att, err := newAttestation(cfg.AAGUID[:])
-			if err != nil {
-				return err
+			st.AAGUID = cfg.AAGUID[:]
+			if cfg.Batch != nil {
+				st.Attestation = cfg.Batch.attestation()
+			} else {
+				var err error
+				if st.Attestation, err = newAttestation(cfg.AAGUID[:]); err != nil {
+					return err
+				}
 			}
-			st.AAGUID, st.Attestation = cfg.AAGUID[:], att
 			st.PINRetries, st.UVRetries = pinRetries, uvRetries
 		}
 		if cfg.PIN != "" && st.PINHash == nil {
@@ -248,6 +254,9 @@ func (a *Authenticator) create(st *state, n newCredential) (*Enrollment, error) 
 	}
 	if n.uv && !f.NoUV || f.ForgedUV {
 		flags |= FlagUV
+	}
+	if f.BackedUp {
+		flags |= flagBE | flagBS
 	}
 	var ext []byte
 	if n.credProtect != 0 {

@@ -57,6 +57,8 @@ type Config struct {
 	AAGUID [16]byte
 	// Attestation of new credentials; empty is AttestSelf.
 	Attestation Attestation
+	// Batch attests instead of a throw-away root of the key's own, on a new key with AttestBasic: a test's vendor.
+	Batch *Batch
 	// BuiltInUV makes the key verify its user by itself, as one with a fingerprint reader does: a
 	// touch then is a verification too.
 	BuiltInUV bool
@@ -79,6 +81,7 @@ type Faults struct {
 	ForgedUV      bool          // sets the user verification flag though nobody was verified
 	WrongRPIDHash bool          // signs for another relying party
 	BadSignature  bool          // the signature doesn't verify
+	BackedUp      bool          // new credentials say that they are synced to other devices
 	FrozenCounter bool          // the counter does not rise, as a cloned key's wouldn't
 	LongAuthData  bool          // appends extension data that nobody asked for
 	UVMismatch    bool          // the finger is not recognised
