@@ -55,22 +55,23 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 		}
 		return t.exec(`INSERT OR REPLACE INTO jumps (name, idx, jump, number, fact) VALUES ($1, $2, $3, 0, '')`, string(f.Jump.Name), idx, text(f.Jump))
 	case *ledger.RequestOpened:
-		var r statement.Request
-		if err := statement.Parse([]byte(e.Statement), &r); err != nil {
-			return err
-		}
-		return t.insertRequest(&r, "open", e.Statement, "")
+		return t.insertRequest(e, "open", f.Waits, nil)
 	case *ledger.RequestDenied:
-		var r statement.Request
-		if err := statement.Parse([]byte(e.Statement), &r); err != nil {
-			return err
+		if e.Statement == "" { // it waited
+			return t.exec(`UPDATE requests SET state = 'denied', denied = $1 WHERE id = $2`, text(f), string(s.Request))
 		}
-		return t.insertRequest(&r, "denied", e.Statement, text(f))
+		return t.insertRequest(e, "denied", nil, f)
+	case *ledger.ApprovalGiven:
+		return t.applyApproval(idx, e, f)
 	case *ledger.GrantAllowed:
-		return t.exec(`UPDATE requests SET state = 'allowed', allowed = $1, allowed_at = $2, until = $3 WHERE id = $4`, text(f), at, f.Until.UnixMicro(), string(s.Request))
+		return t.exec(`UPDATE requests SET state = 'allowed', allowed = $1, allowed_at = $2, until = $3, overridden = $4 WHERE id = $5`,
+			text(f), at, f.Until.UnixMicro(), f.Overridden, string(s.Request))
+	case *ledger.GrantExtended:
+		return t.applyExtended(e, f)
 	case *ledger.CertificateIssued:
-		if f.Kind == string(sshcert.Client) {
-			return t.exec(`UPDATE requests SET serial = $1, certificate = $2 WHERE id = $3`, fmt.Sprint(f.Serial), f.Certificate, string(s.Request))
+		if f.Kind == string(sshcert.Client) { // the one before stays good until its own end
+			return t.exec(`UPDATE requests SET earlier = CASE certificate WHEN '' THEN '' ELSE earlier || certificate || $1 END, serial = $2, certificate = $3 WHERE id = $4`,
+				"\n", fmt.Sprint(f.Serial), f.Certificate, string(s.Request))
 		}
 	case *ledger.SessionOpened:
 		if err := t.exec(`INSERT INTO sessions (id, request, n, idx, hash, person, login, host, jump, peer, opened, until, state, ended, head, envelope, seconds, stored)
@@ -168,12 +169,6 @@ func (t *Tx) applyFact(e *ledger.Entry) error {
 		return err
 	}
 	return t.exec(`UPDATE jumps SET number = $1, fact = $2 WHERE name = $3`, f.Number, ledger.EntryHash([]byte(e.Statement)).String(), f.Machine)
-}
-
-func (t *Tx) insertRequest(r *statement.Request, state, st, denied string) error {
-	return t.exec(`INSERT INTO requests (id, state, person, login, host, reason, client_key, statement, denied, allowed, allowed_at, until, serial, certificate)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', 0, 0, '', '')`,
-		string(r.ID), state, string(r.Person), string(r.Login), string(r.Host), r.Reason, r.ClientKey, st, denied)
 }
 
 func text(v any) string {

@@ -172,41 +172,6 @@ func (t *Tx) Jumps() ([]Jump, error) {
 	return out, rows.Err()
 }
 
-// Request is a signed request and what came of it.
-type Request struct {
-	ID          name.RequestID
-	State       string // "open", "denied", "allowed"
-	Person      name.Person
-	Login       name.Login
-	Host        name.Host
-	Reason      string
-	ClientKey   string // fingerprint
-	Statement   string
-	Denied      *ledger.RequestDenied
-	Allowed     *ledger.GrantAllowed
-	AllowedAt   time.Time
-	Until       time.Time
-	Serial      string
-	Certificate string
-}
-
-func (t *Tx) Request(id name.RequestID) (r Request, err error) {
-	var denied, allowed string
-	var at, until int64
-	if err = notFound(t.tx.QueryRow(`SELECT id, state, person, login, host, reason, client_key, statement, denied, allowed, allowed_at, until, serial, certificate FROM requests WHERE id = $1`, string(id)).
-		Scan(&r.ID, &r.State, &r.Person, &r.Login, &r.Host, &r.Reason, &r.ClientKey, &r.Statement, &denied, &allowed, &at, &until, &r.Serial, &r.Certificate)); err != nil {
-		return r, err
-	}
-	r.AllowedAt, r.Until = time.UnixMicro(at), time.UnixMicro(until)
-	if denied != "" {
-		err = json.Unmarshal([]byte(denied), &r.Denied)
-	}
-	if allowed != "" {
-		err = errors.Join(err, json.Unmarshal([]byte(allowed), &r.Allowed))
-	}
-	return r, err
-}
-
 // HasLiveGrant says whether a grant that is alive at now names the host.
 func (t *Tx) HasLiveGrant(h name.Host, now time.Time) (bool, error) {
 	var n int
@@ -250,9 +215,11 @@ type Session struct {
 	Envelope statement.Hash
 	Seconds  int
 	Stored   bool
+	// Overridden says that its grant went on without approvals that were missing.
+	Overridden bool
 }
 
-const sessionColumns = `SELECT s.id, s.request, s.idx, s.hash, s.person, s.login, s.host, s.jump, s.peer, r.reason, s.opened, s.until, s.state, s.ended, s.head, s.envelope, s.seconds, s.stored
+const sessionColumns = `SELECT s.id, s.request, s.idx, s.hash, s.person, s.login, s.host, s.jump, s.peer, r.reason, s.opened, s.until, s.state, s.ended, s.head, s.envelope, s.seconds, s.stored, r.overridden > 0
 	FROM sessions s JOIN requests r ON r.id = s.request `
 
 func scanSession(r scanner) (s Session, err error) {

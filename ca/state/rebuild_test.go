@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"breakglass/internal/name"
+	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/ledger/ledgertest"
 )
@@ -32,6 +34,20 @@ func lived(t *testing.T) *ledgertest.Log {
 	l.Fact(j, ledger.Subject{Jump: "jump-a"}, &ledger.StrangersSummed{From: ledger.At(l.Now), To: ledger.At(l.Now), Counts: []ledger.StrangerCount{}})
 	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: ledger.Subject{Jump: "jump-a"}, Facts: &ledger.JumpGap{Have: j.Number, Got: j.Number + 3}})
 	l.Open(l.Grant(alice, nil), j, []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}, []name.Person{"bob"})
+	waits := func() *ledgertest.Waiting { return l.Wait(alice, 1, []name.Person{"bob"}, nil) }
+	w := waits()
+	l.Approve(bob, w, statement.Deny, nil)
+	l.Approve(bob, w, statement.Approve, nil)
+	l.Allow(w, []name.Person{"bob"}, 0)
+	ext := l.Wait(alice, 1, []name.Person{"bob"}, func(r *statement.Request) { r.Request, r.Of = statement.RequestExtend, w.Statement.ID })
+	l.Approve(bob, ext, statement.Approve, nil)
+	l.Now = l.Now.Add(time.Minute)
+	l.Extend(w, ext, []name.Person{"bob"})
+	over := waits()
+	l.Override(alice, over, 1, nil)
+	l.Allow(over, nil, 1)
+	vetoed := waits()
+	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: vetoed.Subject, Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "vetoed", Detail: "bob said no"}}}})
 	text, sig := alice.Silent(l.Request(alice, ledgertest.NewKey(t).PublicKey()))
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Person: "alice"}, Statement: text, SSHSIG: sig,
 		Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "no_touch", Detail: "signed without a touch"}}}})

@@ -70,9 +70,10 @@ type Log struct {
 	Tree                        *ledger.Memory
 	Entries                     [][]byte
 
-	signer note.Signer
-	policy statement.Hash
-	ids    int
+	signer  note.Signer
+	policy  statement.Hash
+	ids     int
+	waiting map[name.RequestID]*Waiting
 }
 
 // NewKey makes an ed25519 key.
@@ -313,9 +314,7 @@ func (l *Log) GrantSigned(p *Person, g *Grant, st *statement.Request, text, sig 
 	g.Used = ledger.Used{Policy: l.policy, Addresses: []ledger.UsedAddress{{Address: Source, Country: "DE", Anonymous: "no"}}, Key: "live", Touch: t}
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor(p.Name), Subject: g.Subject, Statement: text, SSHSIG: sig, Facts: &ledger.RequestOpened{Touch: t}})
 	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: g.Subject, Facts: &ledger.GrantAllowed{Rule: "test", Why: "test", Minutes: 30, Until: ledger.At(g.Until), Used: g.Used}})
-	g.Certificate = l.sign(sshcert.NewClient(g.Key.PublicKey(), p.Name, sshcert.Grant{Request: st.ID, Login: st.Login, Host: st.Host},
-		[]netip.Addr{netip.MustParseAddr(Source)}, l.Now, g.Until), sshcert.Client, l.ClientCA)
-	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: g.Subject, Facts: issued(g.Certificate, sshcert.Client)})
+	l.issue(g)
 	return g
 }
 
