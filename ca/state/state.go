@@ -19,7 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mattn/go-sqlite3" // and the driver "sqlite3"
 	"golang.org/x/mod/sumdb/note"
 
 	"breakglass/ledger"
@@ -32,6 +31,10 @@ const (
 	queue = 1024
 	// readers bounds connections that only read.
 	readers = 4
+	// statements is how many prepared statements each connection keeps: more than there are in this package.
+	statements = 256
+	// pages is each connection's page cache, in KiB: the indexes by random ids are read all over.
+	pages = 16 << 10
 )
 
 var (
@@ -41,6 +44,11 @@ var (
 	ErrInUse = errors.New("another process has this CA's state open")
 	// ErrFull says that the ledger's disk has no room: nothing of what was asked happened.
 	ErrFull = errors.New("no room for the ledger")
+	// ErrUnknown says that a commit failed, and with it whether what was asked stands: nothing of it may be acted on, and asking for what
+	// became of it, or asking again, is safe.
+	ErrUnknown = errors.New("the ledger could not be written, and whether the decision stands is not known yet")
+	// ErrFailed says that the disk failed under the ledger. It is final for this process.
+	ErrFailed = errors.New("the ledger's disk failed")
 	// ErrNewer says that a newer version wrote the database.
 	ErrNewer = errors.New("database is of a newer version")
 )
@@ -51,6 +59,9 @@ type Config struct {
 	Origin string
 	Signer note.Signer // the ledger's key
 	Now    func() time.Time
+	// Commit is called in place of each commit and calls it, or doesn't; nil just commits. A test makes a commit fail that did or did not
+	// persist.
+	Commit func(commit func() error) error
 }
 
 // State is open until Close.
@@ -60,22 +71,21 @@ type State struct {
 	read  *sql.DB
 	lock  *os.File
 	work  chan *job
-	done  chan struct{}
+	done  chan struct{} // the writer has ended
 	once  sync.Once
 	stop  chan struct{}
+	wal   wal
 
-	size int64 // of the committed tree; the writer's own
+	// The writer's own:
+	size    int64 // of the committed tree
+	edge    edge  // of the committed tree
+	unknown bool  // a commit failed: size and edge are to be read anew
+	failed  error // why the writer ended by itself; for others once done is closed
 
 	// head and note change together: whoever reads the head reads a root that fits its size.
 	mu   sync.RWMutex
 	head ledger.Checkpoint
 	note string
-}
-
-type job struct {
-	fn   func(*Tx) error
-	err  error
-	done chan struct{}
 }
 
 // Open opens or makes the database in dir and takes its lock.
@@ -96,6 +106,7 @@ func Open(cfg Config) (*State, error) {
 		s.closeFiles()
 		return nil, fmt.Errorf("opening state: %w", err)
 	}
+	s.wal.start(s)
 	go s.run()
 	return s, nil
 }
@@ -107,15 +118,14 @@ func (s *State) open() error {
 		return err
 	}
 	f.Close()
-	dsn := "file:" + path + "?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=10000&_foreign_keys=on"
-	if s.write, err = sql.Open("sqlite3", dsn+"&_txlock=immediate"); err != nil {
-		return err
-	}
+	dsn := fmt.Sprintf("file:%s?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=10000&_foreign_keys=on&_stmt_cache_size=%d&_cache_size=-%d", path, statements, pages)
+	s.write = sql.OpenDB(connector{dsn + "&_txlock=immediate"})
 	s.write.SetMaxOpenConns(1)
-	if s.read, err = sql.Open("sqlite3", dsn+"&_query_only=true"); err != nil {
-		return err
-	}
+	s.read = sql.OpenDB(connector{dsn + "&_query_only=true"})
 	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers) // a connection that is opened anew has nothing prepared and nothing cached
+	s.wal.db = sql.OpenDB(connector{dsn})
+	s.wal.db.SetMaxOpenConns(1)
 	if err := migrate(s.write); err != nil {
 		return err
 	}
@@ -123,43 +133,6 @@ func (s *State) open() error {
 		return err
 	}
 	return s.loadHead()
-}
-
-// loadHead signs the head that the database holds: the entries are what counts, the note is made from them.
-func (s *State) loadHead() error {
-	tx, err := s.write.Begin()
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	t := &Tx{tx: tx, s: s}
-	if err := tx.QueryRow(`SELECT COUNT(*) FROM entries`).Scan(&t.size); err != nil {
-		return err
-	}
-	s.size = t.size
-	return s.setHead(t)
-}
-
-func (s *State) setHead(t *Tx) error {
-	c, signed, err := s.checkpoint(t)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.head, s.note = c, signed
-	s.mu.Unlock()
-	return nil
-}
-
-// checkpoint signs the head of what t sees.
-func (s *State) checkpoint(t *Tx) (ledger.Checkpoint, string, error) {
-	root, err := ledger.Root(t.size, t)
-	if err != nil {
-		return ledger.Checkpoint{}, "", err
-	}
-	c := ledger.Checkpoint{Origin: s.cfg.Origin, Size: t.size, Root: root}
-	signed, err := c.Sign(s.cfg.Signer)
-	return c, signed, err
 }
 
 // Head is the newest committed checkpoint and its signed note.
@@ -194,93 +167,18 @@ func (s *State) Do(ctx context.Context, fn func(*Tx) error) error {
 	}
 }
 
-func (s *State) run() {
-	defer close(s.done)
-	for {
-		var jobs []*job
-		select {
-		case j := <-s.work:
-			jobs = append(jobs, j)
-		case <-s.stop:
-			return
-		}
-	more:
-		for len(jobs) < batch {
-			select {
-			case j := <-s.work:
-				jobs = append(jobs, j)
-			default:
-				break more
-			}
-		}
-		s.commit(jobs)
-	}
-}
+// Done is closed when the writer has ended, by Close or, with an Err, because the disk failed under it: whatever then stands is known only
+// to a process that starts anew.
+func (s *State) Done() <-chan struct{} { return s.done }
 
-// commit runs the jobs in one transaction. If the commit fails, every job fails: nothing of any is durable.
-func (s *State) commit(jobs []*job) {
-	err := s.inTransaction(jobs)
-	for _, j := range jobs {
-		if j.err == nil {
-			j.err = err
-		}
-		var e sqlite3.Error
-		if errors.As(j.err, &e) && e.Code == sqlite3.ErrFull {
-			j.err = fmt.Errorf("%w: %w", ErrFull, j.err)
-		}
-		close(j.done)
+// Err says why the writer ended by itself; ask it after Done.
+func (s *State) Err() error {
+	select {
+	case <-s.done:
+		return s.failed
+	default:
+		return nil
 	}
-}
-
-func (s *State) inTransaction(jobs []*job) error {
-	tx, err := s.write.Begin()
-	if err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
-	}
-	defer tx.Rollback()
-	t := &Tx{tx: tx, s: s, size: s.size}
-	for _, j := range jobs {
-		before := t.size
-		if _, err := tx.Exec(`SAVEPOINT job`); err != nil {
-			return fmt.Errorf("writing the ledger: %w", err)
-		}
-		if j.err = safely(j.fn, t); j.err != nil {
-			t.size = before
-			if _, err := tx.Exec(`ROLLBACK TO job`); err != nil {
-				return fmt.Errorf("writing the ledger: %w", err)
-			}
-		}
-		if _, err := tx.Exec(`RELEASE job`); err != nil {
-			return fmt.Errorf("writing the ledger: %w", err)
-		}
-	}
-	if t.size == s.size {
-		return nil // nothing was appended; every change of a table comes from an entry
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
-	}
-	s.size = t.size // also if the note can't be made: the next transaction must not append over these entries
-	return s.sign()
-}
-
-func (s *State) sign() error {
-	tx, err := s.read.Begin()
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	return s.setHead(&Tx{tx: tx, s: s, size: s.size})
-}
-
-// safely keeps one job's panic from ending the writer with everybody's.
-func safely(fn func(*Tx) error, t *Tx) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in the writer: %v", p)
-		}
-	}()
-	return fn(t)
 }
 
 // View runs fn on a consistent snapshot of committed state.
@@ -291,7 +189,7 @@ func (s *State) View(ctx context.Context, fn func(*Tx) error) error {
 	}
 	defer tx.Rollback()
 	t := &Tx{tx: tx, s: s, readOnly: true}
-	if err := tx.QueryRow(`SELECT COUNT(*) FROM entries`).Scan(&t.size); err != nil {
+	if err := t.readSize(); err != nil {
 		return fmt.Errorf("reading state: %w", err)
 	}
 	return fn(t)
@@ -301,12 +199,13 @@ func (s *State) View(ctx context.Context, fn func(*Tx) error) error {
 func (s *State) Close() error {
 	s.once.Do(func() { close(s.stop) })
 	<-s.done
+	s.wal.wait()
 	return s.closeFiles()
 }
 
 func (s *State) closeFiles() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
+	for _, db := range []*sql.DB{s.wal.db, s.read, s.write} { // the last one folds the log into the database
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
