@@ -75,6 +75,8 @@ type State struct {
 	once  sync.Once
 	stop  chan struct{}
 	wal   wal
+	// parsed is the site that was read last.
+	parsed parsedSite
 
 	// The writer's own:
 	size    int64 // of the committed tree
@@ -189,10 +191,13 @@ func (s *State) View(ctx context.Context, fn func(*Tx) error) error {
 	}
 	defer tx.Rollback()
 	t := &Tx{tx: tx, s: s, readOnly: true}
-	if err := t.readSize(); err != nil {
-		return fmt.Errorf("reading state: %w", err)
+	if err := fn(t); err != nil {
+		return err
 	}
-	return fn(t)
+	if t.failed != nil {
+		return fmt.Errorf("reading state: %w", t.failed)
+	}
+	return nil
 }
 
 // Close ends the writer after the job at hand.

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -16,8 +17,11 @@ type Tx struct {
 	tx       *sql.Tx
 	s        *State
 	size     int64
-	edge     edge // nil in a View
+	edge     edge  // nil in a View
+	stored   int64 // hashes from this position on are in edge alone until the commit
 	readOnly bool
+	sized    bool  // of a View: size was read
+	failed   error // of a View: reading the size failed
 	lastIdx  int64 // of the entry applied last, for applyTime
 	lastAt   int64
 }
@@ -25,8 +29,13 @@ type Tx struct {
 // ErrNotFound says that there is no such row.
 var ErrNotFound = errors.New("not found")
 
-// Size is the number of entries.
-func (t *Tx) Size() int64 { return t.size }
+// Size is the number of entries. In a View that can't read it, it is 0 and the View fails.
+func (t *Tx) Size() int64 {
+	if t.readOnly && !t.sized { // few ask, and it is one question more
+		t.sized, t.failed = true, t.readSize()
+	}
+	return t.size
+}
 
 // Head is the checkpoint over exactly what a View sees, with its signed note: proofs of anything seen there hold against it. (State.Head may
 // be of a moment before or after.)
@@ -34,7 +43,11 @@ func (t *Tx) Head() (ledger.Checkpoint, string, error) {
 	if !t.readOnly { // a writer's entries may yet be rolled back: nothing is signed over them
 		return ledger.Checkpoint{}, "", errors.New("no head within a transaction that writes")
 	}
-	if head, note := t.s.Head(); head.Size == t.size {
+	size := t.Size()
+	if t.failed != nil {
+		return ledger.Checkpoint{}, "", t.failed
+	}
+	if head, note := t.s.Head(); head.Size == size {
 		return head, note, nil
 	}
 	return t.s.checkpoint(t)
@@ -56,18 +69,54 @@ func (t *Tx) Append(e *ledger.Entry) (int64, []byte, error) {
 		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
 	}
 	for i, h := range hashes {
-		if _, err := t.tx.Exec(`INSERT INTO hashes (pos, hash) VALUES ($1, $2)`, ledger.HashCount(idx)+int64(i), h[:]); err != nil {
-			return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
-		}
-		if t.edge != nil {
-			t.edge[ledger.HashCount(idx)+int64(i)] = h
-		}
+		t.edge[ledger.HashCount(idx)+int64(i)] = h
 	}
 	t.size++
 	if err := t.apply(idx, b, e); err != nil {
 		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
 	}
 	return idx, b, nil
+}
+
+// storeHashes writes the hashes of the entries that stand at the end of the transaction, many a statement.
+func (t *Tx) storeHashes() error {
+	const many = 16
+	end := ledger.HashCount(t.size)
+	insert := func(n int64) error {
+		args := make([]any, 0, 2*n)
+		for pos := t.stored; pos < t.stored+n; pos++ {
+			h, ok := t.edge[pos]
+			if !ok {
+				return fmt.Errorf("hash %d was not made", pos)
+			}
+			args = append(args, pos, h[:])
+		}
+		t.stored += n
+		return t.exec(hashRows(n), args...)
+	}
+	for t.stored+many <= end {
+		if err := insert(many); err != nil {
+			return err
+		}
+	}
+	for t.stored < end {
+		if err := insert(1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func hashRows(n int64) string {
+	var b strings.Builder
+	b.WriteString(`INSERT INTO hashes (pos, hash) VALUES `)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(`, `)
+		}
+		fmt.Fprintf(&b, `($%d, $%d)`, 2*i+1, 2*i+2)
+	}
+	return b.String()
 }
 
 // ReadHashes implements tlog.HashReader.

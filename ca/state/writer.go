@@ -86,7 +86,7 @@ func (s *State) inTransaction(jobs []*job) error {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	defer tx.Rollback()
-	t := &Tx{tx: tx, s: s, size: s.size, edge: s.edge.clone()}
+	t := &Tx{tx: tx, s: s, size: s.size, edge: s.edge.clone(), stored: ledger.HashCount(s.size)}
 	for _, j := range jobs {
 		if err := s.one(t, j); err != nil {
 			return fmt.Errorf("writing the ledger: %w", err)
@@ -94,6 +94,9 @@ func (s *State) inTransaction(jobs []*job) error {
 	}
 	if t.size == s.size {
 		return nil // nothing was appended; every change of a table comes from an entry
+	}
+	if err := t.storeHashes(); err != nil {
+		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	root, err := ledger.Root(t.size, t)
 	if err != nil {

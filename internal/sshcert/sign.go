@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
@@ -16,10 +17,9 @@ type Linted struct {
 	spent atomic.Bool
 }
 
-// Lint signs the template with a throw-away key, parses the real bytes and checks them; only then may it meet the
-// CA's key. What a template says and what its bytes say can differ (an unsorted or doubled option, a key that marshals as
-// another): so the bytes are judged.
-func Lint(c *ssh.Certificate, kind Kind) (*Linted, error) {
+// throwAway is the key that a trial is signed with. No host and no jump trusts it, and what it signed is dropped within Lint, so it may live
+// as long as the process; making one a certificate cost as much as both signatures.
+var throwAway = sync.OnceValues(func() (ssh.Signer, error) {
 	_, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the lint key: %w", err)
@@ -27,6 +27,17 @@ func Lint(c *ssh.Certificate, kind Kind) (*Linted, error) {
 	s, err := ssh.NewSignerFromKey(priv)
 	if err != nil {
 		return nil, fmt.Errorf("making the lint key: %w", err)
+	}
+	return s, nil
+})
+
+// Lint signs the template with a throw-away key, parses the real bytes and checks them; only then may it meet the
+// CA's key. What a template says and what its bytes say can differ (an unsorted or doubled option, a key that marshals as
+// another): so the bytes are judged.
+func Lint(c *ssh.Certificate, kind Kind) (*Linted, error) {
+	s, err := throwAway()
+	if err != nil {
+		return nil, err
 	}
 	trial := *c
 	if err := sign(&trial, s, kind); err != nil {
