@@ -72,6 +72,9 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 		}
 		for _, j := range jumps {
 			if k, err := parseKey(j.Jump.Key); err == nil && string(k.Marshal()) == string(who.key.Marshal()) {
+				if v, err := tx.JumpKeyRevoked(j.Jump.Key); err != nil || v {
+					return err
+				}
 				who.jump = j.Jump.Name
 			}
 		}
@@ -81,13 +84,16 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 		} else if err != nil {
 			return err
 		}
+		if v, err := tx.PassRevoked(p.ID); err != nil || v {
+			return err
+		}
 		// A pass reads for the person as the policy knows them now.
 		if _, known := c.policy.Load().Person(p.Person); known && now.Before(p.Until) {
 			keys, err := tx.Keys(p.Person)
 			if err != nil {
 				return err
 			}
-			if slices.ContainsFunc(keys, func(k state.Key) bool { return !k.Suspended }) {
+			if slices.ContainsFunc(keys, func(k state.Key) bool { return !k.Suspended && !k.Revoked }) {
 				who.person, who.pass = p.Person, p.ID
 			}
 			// And from where the policy lets anybody ask at all: a pass's key that was carried off reads nothing there.

@@ -26,6 +26,9 @@ func (a *Audit) jumpJoined(f *JumpJoined) {
 	if inv := a.invites[f.Invite]; !a.cfg.Part && (inv == nil || inv.For != "jump" || inv.Name != string(f.Jump.Name)) {
 		a.fault(FaultSite, "no invite of jump %s has that hash", f.Jump.Name)
 	}
+	if old := a.jumps[f.Jump.Name]; old != nil && old.revoked && sameKey(old.key, key) {
+		a.fault(FaultRevoked, "jump %s joins with the key that was revoked", f.Jump.Name)
+	}
 	a.jumps[f.Jump.Name] = &machine{key: key} // joined anew, its facts begin anew
 }
 
@@ -42,6 +45,9 @@ func (a *Audit) signedBy(j name.Jump, st statement.Statement) *machine {
 	if m == nil {
 		a.fault(FaultSignature, "by jump %q, which did not join", j)
 		return nil
+	}
+	if m.revoked {
+		a.fault(FaultRevoked, "by jump %s, which was revoked", j)
 	}
 	if err := statement.Parse([]byte(a.e.Statement), st); err != nil {
 		a.fault(FaultStatement, "%v", err)
@@ -109,11 +115,11 @@ func (a *Audit) certificateIssued(f *CertificateIssued) {
 	var cas []ssh.PublicKey
 	switch k := sshcert.Kind(f.Kind); k {
 	case sshcert.Client:
-		cas = a.cas(func(s *Site) []string { return s.ClientCA })
+		cas = a.cas("client_ca")
 	case sshcert.Session:
-		cas = a.cas(func(s *Site) []string { return s.SessionCA })
+		cas = a.cas("session_ca")
 	case sshcert.Host:
-		cas = a.cas(func(s *Site) []string { return s.HostCA })
+		cas = a.cas("host_ca")
 	default:
 		a.fault(FaultCertificate, "kind %q", f.Kind)
 		return
@@ -161,6 +167,7 @@ func (a *Audit) clientIssued(c *ssh.Certificate) {
 		a.fault(FaultGrant, "certificate for %s, which was not granted", opt.Request)
 		return
 	}
+	a.standing(g, c.Serial)
 	r := &g.Request
 	if opt != (sshcert.Grant{Request: r.ID, Login: r.Login, Host: r.Host}) || c.KeyId != sshcert.KeyID(r.ID, r.Person) || a.e.Subject.Request != r.ID {
 		a.fault(FaultCertificate, "for %s, granted is %s@%s to %s", opt, r.Login, r.Host, r.Person)
@@ -219,6 +226,7 @@ func (a *Audit) sessionOpened(f *SessionOpened) {
 	if len(f.HostKeys) == 0 && len(f.HostCAs) == 0 {
 		a.fault(FaultSession, "no key by which the host can be known")
 	}
+	a.standing(g, f.Serial)
 	a.shownCertificate(g, f, &st)
 	a.sessionCertificate(g, f)
 	a.sealedTo(f)
@@ -260,7 +268,7 @@ func (a *Audit) shownCertificate(g *Grant, f *SessionOpened, st *statement.Sessi
 func (a *Audit) sessionCertificate(g *Grant, f *SessionOpened) {
 	c, err := sshcert.Parse([]byte(f.Certificate))
 	if err == nil {
-		err = sshcert.Verify(c, sshcert.Session, a.cas(func(s *Site) []string { return s.SessionCA }), noClock)
+		err = sshcert.Verify(c, sshcert.Session, a.cas("session_ca"), noClock)
 	}
 	if err != nil {
 		a.fault(FaultCertificate, "%v", err)
