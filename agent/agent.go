@@ -243,55 +243,5 @@ func (a *Agent) Recipient(ctx context.Context, q api.RecipientAsk) (*api.Recipie
 	return a.cfg.CA.SignRecipient(ctx, s.id, api.Signed{SSHSIG: s.armor})
 }
 
-// Credential is a new credential, before the CA counts it.
-type Credential = api.EnrolKey
-
-// Enroller makes a credential on a hardware key.
-type Enroller interface {
-	Enrol(ctx context.Context, person name.Person, challenge []byte) (Credential, error)
-}
-
-// Enrolment is a key that counts, as this machine remembers it.
-type Enrolment struct {
-	api.Enrolled
-	PublicKey    string
-	CredentialID []byte
-}
-
-// ErrOtherPerson says that the invite's person is not the token's.
-var ErrOtherPerson = errors.New("the CA names another person than the token")
-
-// Enrol spends an invite: the key makes a credential (one touch) and signs the enrolment with it (another).
-func (a *Agent) Enrol(ctx context.Context, person name.Person, key name.Key, secret string, e Enroller) (*Enrolment, error) {
-	ch, err := a.cfg.CA.Enrol(ctx, api.EnrolAsk{Invite: secret, Key: string(key)})
-	if err != nil {
-		return nil, err
-	}
-	if ch.Person != person {
-		return nil, fmt.Errorf("%w: %s, not %s", ErrOtherPerson, ch.Person, person)
-	}
-	cred, err := e.Enrol(ctx, person, ch.Challenge)
-	if err != nil {
-		return nil, err
-	}
-	s, err := a.sign(ctx, func() (*api.Challenge, error) {
-		return a.cfg.CA.EnrolKey(ctx, ch.ID, cred)
-	}, func(c *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckEnrolment(c, person, key, cred, secret, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	done, err := a.cfg.CA.SignEnrolment(ctx, s.id, api.Signed{SSHSIG: s.armor})
-	if err != nil {
-		return nil, err
-	}
-	return &Enrolment{*done, cred.PublicKey, cred.CredentialID}, nil
-}
-
 // authorized writes a key as authorized_keys has it, without a comment.
 func authorized(k ssh.PublicKey) string { return string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(k))) }

@@ -13,9 +13,17 @@ import (
 
 // File is config.toml.
 type File struct {
-	Listen string     `toml:"listen" comment:"IP:PORT that the service listens on"`
-	Geo    FileGeo    `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
-	Limits FileLimits `toml:"limits" comment:"what may be asked without a signature, asks a second and how many at once; 0 is the default"`
+	Listen      string          `toml:"listen" comment:"IP:PORT that the service listens on"`
+	Geo         FileGeo         `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
+	Attestation FileAttestation `toml:"attestation" comment:"certificates of the makers of hardware keys; relative paths are from this file"`
+	Limits      FileLimits      `toml:"limits" comment:"what may be asked without a signature, asks a second and how many at once; 0 is the default"`
+}
+
+// FileAttestation names the vendors' certificates by which hardware keys prove their make. None is shipped. A root counts only where the
+// policy lists its hash, which one operator alone can't change.
+type FileAttestation struct {
+	Roots         []string `toml:"roots" comment:"PEM files"`
+	Intermediates []string `toml:"intermediates" comment:"PEM files"`
 }
 
 // FileLimits are the limits of unsigned asks. Those of one network (/24, /48) keep it from taking what all have together; raise them

@@ -378,7 +378,7 @@ logins = ["root"]
 minutes = 30
 `
 
-func TestProductionEnrolsNobodyUntilAttestationStands(t *testing.T) {
+func TestAProductionPolicyWithoutModelsEnrolsNobody(t *testing.T) {
 	c := catest.New(t, catest.Config{Policy: productionPolicy})
 	token := c.Token("alice")
 	before := len(c.Entries())

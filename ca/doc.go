@@ -23,6 +23,7 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ca/state"
+	"breakglass/internal/attest"
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
@@ -53,10 +54,12 @@ type CA struct {
 	store      *transcript.FileStore
 	policy     atomic.Pointer[policy.Policy]
 	challenges *challenges
+	enrolments *challenges // apart: they live longer, and nobody without an invite can push one out
 	limits     *limits
 	strangers  *strangers
 	calls      *nonces
 	decoySeed  [32]byte
+	trust      attest.Trust
 	log        *slog.Logger
 }
 
@@ -93,8 +96,12 @@ func Open(cfg Config) (*CA, error) {
 	if c.state, err = state.Open(state.Config{Dir: cfg.Dir, Origin: c.keys.ledger.Name(), Signer: c.keys.ledger, Now: cfg.Now}); err != nil {
 		return nil, err
 	}
+	if c.trust, err = c.file.Attestation.load(cfg.Dir); err != nil { // those who are enrolled must get in all the same
+		c.log.Error("the makers' certificates can't be read: no key can be enrolled in production", "error", err)
+	}
 	// Decoys must be the same after a restart, or a restart would tell them from real keys.
 	c.decoySeed = c.keys.decoySeed()
+	c.enrolments = newChallenges(cfg.Now)
 	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
 	c.strangers = newStrangers(c)
 	if err := c.loadPolicy(); err != nil {

@@ -7,24 +7,23 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/netip"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/ca/api"
 	"breakglass/ca/state"
+	"breakglass/internal/attest"
 	"breakglass/internal/name"
+	"breakglass/internal/skfile"
 	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
-	"breakglass/policy"
 )
 
-const (
-	// maxCredential bounds a credential id in bytes (CTAP allows 1023).
-	maxCredential = 1023
-	// maxAttestation bounds each part of an attestation in bytes: a certificate has under 2 KiB.
-	maxAttestation = 8 << 10
-)
+// enrolTime is how long the client data of an enrolment waits for its key: somebody may first read how ssh-keygen is called, carry a file,
+// and set a PIN. It is 32 random bytes that only the invite's holder gets, so age takes nothing from it.
+const enrolTime = 10 * time.Minute
 
 // enrolment is what is known between the steps.
 type enrolment struct {
@@ -35,7 +34,7 @@ type enrolment struct {
 	// after the second step:
 	public      ssh.PublicKey
 	credential  []byte
-	attestation *ledger.Attestation
+	attestation *attest.Attestation // nil: none came
 }
 
 func inviteRefused() *api.Problem {
@@ -58,17 +57,11 @@ func (c *CA) invite(tx *state.Tx, secret, kind string) (state.Invite, statement.
 
 // enrol shows an invite and gets the client data that the authenticator attests. Nothing is spent yet.
 func (c *CA) enrol(ctx context.Context, q *api.EnrolAsk, from netip.Addr) (*api.EnrolChallenge, error) {
-	p := c.policy.Load()
-	if p.Profile != policy.Demo {
-		// No key of production may count on its own word for being hardware.
-		return nil, &api.Problem{Status: 403, Code: api.CodeAttestation, Detail: "this CA is of the production profile, and keys can't prove their make to it yet",
-			Next: []string{"use a demo policy to try breakglass"}}
-	}
 	key, err := name.ParseKey(q.Key)
 	if err != nil {
 		return nil, badRequest("%v", err)
 	}
-	e := &enrolment{key: key, challenge: make([]byte, 32)}
+	e := &enrolment{key: key, challenge: make([]byte, attest.ChallengeSize)}
 	rand.Read(e.challenge)
 	if err := c.state.View(ctx, func(tx *state.Tx) error {
 		i, h, err := c.invite(tx, q.Invite, api.ForPerson)
@@ -90,15 +83,15 @@ func (c *CA) enrol(ctx context.Context, q *api.EnrolAsk, from netip.Addr) (*api.
 		return nil, err
 	}
 	now := c.now()
-	ch := &challenge{id: newID(), enrol: e, issued: now, expires: now.Add(statement.Validity)}
+	ch := &challenge{id: newID(), enrol: e, issued: now, expires: now.Add(enrolTime)}
 	user := sha256.Sum256([]byte("breakglass user\x00" + string(e.person)))
-	return &api.EnrolChallenge{ID: ch.id, Person: e.person, Challenge: e.challenge, Profile: string(p.Profile), UserID: user[:]}, c.keep(ch)
+	return &api.EnrolChallenge{ID: ch.id, Person: e.person, Challenge: e.challenge, Profile: string(c.policy.Load().Profile), UserID: user[:]}, c.keep(ch)
 }
 
 // enrolKey takes the new credential and gives the statement that it has to sign.
 func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from netip.Addr) (*api.Challenge, error) {
-	ch := c.challenges.take(id)
-	if ch == nil || ch.enrol == nil || ch.st != nil {
+	ch := c.enrolments.take(id)
+	if ch == nil {
 		c.strangers.add("unknown_statement", from)
 		return nil, expired()
 	}
@@ -109,18 +102,27 @@ func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from neti
 	if app, err := sshsig.Application(pub); err != nil || app != api.Application {
 		return nil, badRequest("public_key: want %s with application %s", sshsig.KeyAlgoSK, api.Application)
 	}
-	if len(q.CredentialID) == 0 || len(q.CredentialID) > maxCredential || max(len(q.AuthData), len(q.Cert), len(q.Signature)) > maxAttestation {
+	if len(q.CredentialID) == 0 || len(q.CredentialID) > attest.MaxCredential || max(len(q.AuthData), len(q.Cert), len(q.Signature)) > attest.MaxPart {
 		return nil, badRequest("credential or attestation is missing or too long")
 	}
 	e := *ch.enrol
 	e.public, e.credential = pub, q.CredentialID
 	st := &statement.Enrolment{ID: newID(), Person: e.person, Key: e.key, PublicKey: authorized(pub), Credential: sha256.Sum256(e.credential), Invite: e.invite}
 	if q.Format != "" {
-		if q.Format != "packed" && q.Format != "none" {
-			return nil, badRequest("format %q: want packed or none", q.Format)
+		e.attestation = &attest.Attestation{Format: q.Format, Challenge: e.challenge, AuthData: q.AuthData, Cert: q.Cert, Chain: q.Chain, Signature: q.Signature}
+		if len(q.Challenge) > 0 {
+			e.attestation.Challenge = q.Challenge
 		}
-		e.attestation = &ledger.Attestation{Format: q.Format, Challenge: e.challenge, AuthData: q.AuthData, Cert: q.Cert, Signature: q.Signature}
 		st.Attestation = sha256.Sum256(q.AuthData)
+	}
+	// Before anybody is asked for another touch; the writer judges it again.
+	if judged, err := c.attested(c.policy.Load(), &e, from); err != nil {
+		return nil, err
+	} else if a := e.attestation; judged == nil && a != nil { // recorded all the same: no more of it than what it can be
+		if a.Format != attest.Packed && a.Format != "none" {
+			return nil, badRequest("format %.32q: want packed or none", a.Format)
+		}
+		a.Challenge = e.challenge
 	}
 	site, err := c.site(ctx)
 	if err != nil {
@@ -133,7 +135,11 @@ func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from neti
 		return nil, err
 	}
 	next.enrol = &e
-	h, err := handle(e.key, pub, e.credential, 1)
+	flags := byte(skfile.FlagUserPresence)
+	if c.policy.Load().Always.UV { // or stock ssh-keygen would not ask for the PIN that is wanted
+		flags |= skfile.FlagUserVerification
+	}
+	h, err := handle(e.key, pub, e.credential, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -162,20 +168,28 @@ func (c *CA) signEnrolment(ctx context.Context, id, armored string, from netip.A
 	}
 	fp := ssh.FingerprintSHA256(e.public)
 	a := &act{ch: ch, sig: sig, touch: touch, key: state.Key{Fingerprint: fp, Person: e.person, Name: e.key}}
-	p := c.policy.Load()
-	if r := judgeTouch(a.key, touch, p.Always.UV); r != nil {
+	if r := judgeTouch(a.key, touch, c.policy.Load().Always.UV); r != nil {
 		return nil, keyProblem(*r)
 	}
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
+		// The policy may have changed since the statement was handed out: what it says now counts.
+		p := c.policy.Load()
+		judged, err := c.attested(p, e, from)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.Key(fp); !errors.Is(err, state.ErrNotFound) {
 			return errors.Join(err, &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "this key is enrolled already"})
 		}
 		if i, err := tx.Invite(e.invite); err != nil || i.Used || c.now().After(i.Expires) {
 			return errors.Join(err, inviteRefused())
 		}
-		_, _, err := tx.Append(a.signed(c.entry(ledger.PersonActor(e.person), ledger.Subject{Person: e.person, Key: fp}, &ledger.KeyEnrolled{
+		if err := c.another(tx, e); err != nil {
+			return err
+		}
+		_, _, err = tx.Append(a.signed(c.entry(ledger.PersonActor(e.person), ledger.Subject{Person: e.person, Key: fp}, &ledger.KeyEnrolled{
 			Name: e.key, PublicKey: authorized(e.public), CredentialID: e.credential, Application: api.Application, Counter: touch.Counter,
-			Flags: touch.Flags, Invite: e.invite, Attestation: e.attestation, Software: p.Profile == policy.Demo,
+			Flags: touch.Flags, Invite: e.invite, Attestation: recorded(e.attestation, judged, p), Software: judged == nil,
 		})))
 		return err
 	})

@@ -27,7 +27,9 @@ type InitConfig struct {
 	Listen     string   // IP:PORT
 	Advertise  []string // IP:PORT where clients reach it; empty is Listen
 	Geo        FileGeo
-	Limits     FileLimits
+	// Attestation names the makers' certificates: without them a production site enrols nobody.
+	Attestation FileAttestation
+	Limits      FileLimits
 }
 
 // Init makes a CA: keys (active and standby), config, database, and the first entries: the site, the policy (unsigned: it is
@@ -60,6 +62,9 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 	if err := os.Chmod(cfg.Dir, 0o700); err != nil {
 		return site, err
 	}
+	if _, err := cfg.Attestation.load(cfg.Dir); err != nil {
+		return site, err
+	}
 	// The origin names installation and profile for ever; the random part keeps two installations of one name apart.
 	var r [4]byte
 	rand.Read(r[:])
@@ -85,7 +90,7 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 			}
 		}
 	}
-	f := File{Listen: cfg.Listen, Geo: cfg.Geo, Limits: cfg.Limits}
+	f := File{Listen: cfg.Listen, Geo: cfg.Geo, Attestation: cfg.Attestation, Limits: cfg.Limits}
 	if err := durable.WriteFile(filepath.Join(cfg.Dir, "policy.toml"), cfg.Policy, 0o600); err != nil {
 		return site, err
 	}

@@ -118,7 +118,11 @@ func (c *CA) hand(st statement.Statement, id string, p name.Person, known bool) 
 }
 
 func (c *CA) keep(ch *challenge) error {
-	if !c.challenges.add(ch) {
+	in := c.challenges
+	if ch.st == nil {
+		in = c.enrolments
+	}
+	if !in.add(ch) {
 		return &api.Problem{Status: 503, Code: api.CodeTooMany, Detail: "try again", Next: []string{"ask again"}}
 	}
 	return nil

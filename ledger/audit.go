@@ -45,6 +45,7 @@ const (
 	FaultGap         Code = "fact_gap"    // facts of a machine are missing
 	FaultTranscript  Code = "transcript"  // stored is not what the jump sealed
 	FaultPass        Code = "pass"        // read without a pass
+	FaultAttestation Code = "attestation" // a key whose make is not proved, or not one that the policy listed
 )
 
 // Finding is one fault, at an entry; Index -1 is the log as a whole.
@@ -175,6 +176,7 @@ type Audit struct {
 	sessions   map[name.SessionID]*Session
 	serials    map[uint64]int64
 	spent      map[statement.Nonce]int64
+	challenges map[statement.Hash]int64 // of attestations
 
 	findings []Finding
 	more     int

@@ -115,9 +115,7 @@ func (a *Audit) keyEnrolled(f *KeyEnrolled) {
 	if t.Flags != f.Flags || t.Counter != f.Counter {
 		a.fault(FaultTouch, "the entry says flags %#x counter %d, the signature %#x and %d", f.Flags, f.Counter, t.Flags, t.Counter)
 	}
-	if f.Software && a.site.Profile != "demo" {
-		a.fault(FaultSignature, "a software key outside of the demo")
-	}
+	a.attested(f, k)
 	if _, ok := a.keys[k.Fingerprint]; ok {
 		a.fault(FaultReplay, "key %s is enrolled already", k.Fingerprint)
 		return

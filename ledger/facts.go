@@ -90,6 +90,12 @@ type Attestation struct {
 	AuthData  []byte `json:"auth_data"`
 	Cert      []byte `json:"cert,omitempty"`
 	Signature []byte `json:"signature,omitempty"`
+	// The rest stands where it was judged: with it, it can be judged again by whoever has the policy.
+	Chain    [][]byte       `json:"chain,omitempty"`    // DER, from the issuer of Cert up to the root
+	Model    string         `json:"model,omitempty"`    // as the policy calls it
+	Firmware string         `json:"firmware,omitempty"` // as Cert says, if it does
+	Root     statement.Hash `json:"root,omitzero"`      // SHA-256 of the root's DER
+	Policy   statement.Hash `json:"policy,omitzero"`    // that lists model and root
 }
 
 // KeyEnrolled adds a hardware key; the statement is its own first signature.

@@ -80,28 +80,28 @@ func (p *Problem) About(id name.RequestID) *Problem {
 
 // Codes of problems that are no policy reason (those are policy's own codes, listed in Reasons, under CodeDenied).
 const (
-	CodeDenied      = "denied"                  // 403: by the policy, after a valid signature; Reasons says why
-	CodeApproval    = "approval_needed"         // 403: the rule asks for approvals
-	CodeRefused     = "refused"                 // 403: one text for unknown person, unknown key, wrong key, bad signature
-	CodePlace       = "place_refused"           // 403: the pre-check; names no host, rule or person
-	CodeNoTouch     = "no_touch"                // 403
-	CodeNoPIN       = "no_pin"                  // 403
-	CodeLate        = "late"                    // 409: counter not above the last accepted
-	CodeSuspended   = "key_suspended"           // 403
-	CodeExpired     = "statement_expired"       // 410: unknown, used or expired statement
-	CodeBadRequest  = "bad_request"             // 400
-	CodeTooMany     = "too_many"                // 429
-	CodeNotFound    = "not_found"               // 404
-	CodePass        = "pass_needed"             // 401
-	CodeSession     = "session_refused"         // 403
-	CodeGrantEnded  = "grant_ended"             // 410
-	CodeInvite      = "invite_refused"          // 403: unknown, used or expired token
-	CodeAttestation = "attestation_unavailable" // 403: production enrolment, until attestation stands
-	CodeNotFounded  = "not_founded"             // 403: before the founding entry
-	CodeNoRecipient = "no_recipient"            // 403: nobody could read the transcript
-	CodeConflict    = "conflict"                // 409
-	CodeInternal    = "internal"                // 500
-	CodeFull        = "ledger_full"             // 507
+	CodeDenied      = "denied"              // 403: by the policy, after a valid signature; Reasons says why
+	CodeApproval    = "approval_needed"     // 403: the rule asks for approvals
+	CodeRefused     = "refused"             // 403: one text for unknown person, unknown key, wrong key, bad signature
+	CodePlace       = "place_refused"       // 403: the pre-check; names no host, rule or person
+	CodeNoTouch     = "no_touch"            // 403
+	CodeNoPIN       = "no_pin"              // 403
+	CodeLate        = "late"                // 409: counter not above the last accepted
+	CodeSuspended   = "key_suspended"       // 403
+	CodeExpired     = "statement_expired"   // 410: unknown, used or expired statement
+	CodeBadRequest  = "bad_request"         // 400
+	CodeTooMany     = "too_many"            // 429
+	CodeNotFound    = "not_found"           // 404
+	CodePass        = "pass_needed"         // 401
+	CodeSession     = "session_refused"     // 403
+	CodeGrantEnded  = "grant_ended"         // 410
+	CodeInvite      = "invite_refused"      // 403: unknown, used or expired token
+	CodeAttestation = "attestation_refused" // 403: the key doesn't prove a make that the policy lists; Reasons says why
+	CodeNotFounded  = "not_founded"         // 403: before the founding entry
+	CodeNoRecipient = "no_recipient"        // 403: nobody could read the transcript
+	CodeConflict    = "conflict"            // 409
+	CodeInternal    = "internal"            // 500
+	CodeFull        = "ledger_full"         // 507
 )
 
 // KeyHandle is a key to ask: KeyFile is the OpenSSH private key file of the security key (handle and flags, no secret), with
@@ -211,6 +211,10 @@ type EnrolKey struct {
 	AuthData     []byte `json:"auth_data,omitempty"`
 	Cert         []byte `json:"cert,omitempty"`
 	Signature    []byte `json:"signature,omitempty"`
+	// Challenge is the client data that was attested, if the asker knows it: another than the one given out is then told from a signature
+	// that doesn't verify. Chain are certificates (DER) between Cert and a root, if the key gave any.
+	Challenge []byte   `json:"challenge,omitempty"`
+	Chain     [][]byte `json:"chain,omitempty"`
 }
 
 // Enrolled is a key that counts.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"breakglass/ca"
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
+	"breakglass/internal/attest/attesttest"
 )
 
 // HostKey is the public key of the policy's hosts; nobody has its private half.
@@ -88,6 +90,8 @@ type Config struct {
 	Policy string // "" is Policy
 	Geo    ca.FileGeo
 	Limits ca.FileLimits // raised by a test that asks more than one network may
+	// Vendor makes everybody's keys, so that they count by a production policy that lists it (Vendor.PolicyText); nil: software keys.
+	Vendor *attesttest.Vendor
 	Now    func() time.Time
 	Logger *slog.Logger // nil is silence
 	// Resolve answers for hosts that the policy knows by name only; nil knows none, whatever the machine's resolver says.
@@ -128,12 +132,19 @@ func New(t testing.TB, cfg Config) *CA {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &CA{T: t, Dir: t.TempDir() + "/ca", cfg: cfg}
+	var makers ca.FileAttestation
+	if v := cfg.Vendor; v != nil {
+		dir := t.TempDir()
+		makers = ca.FileAttestation{Roots: []string{filepath.Join(dir, "root.pem")}, Intermediates: []string{filepath.Join(dir, "batch.pem")}}
+		Must(t, os.WriteFile(makers.Roots[0], v.RootPEM(), 0o600))
+		Must(t, os.WriteFile(makers.Intermediates[0], v.IntermediatePEM(), 0o600))
+	}
 	// The address is pinned, so it has to be known before the service listens.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	Must(t, err)
 	c.Address = l.Addr().String()
 	l.Close()
-	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits})
+	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits, Attestation: makers})
 	Must(t, err)
 	c.Start()
 	t.Cleanup(func() { c.Stop(); mutable(filepath.Join(c.Dir, "store")) })

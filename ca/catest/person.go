@@ -38,7 +38,17 @@ func (c *CA) Enrol(person string) *Person {
 // Stranger has a key that is not enrolled.
 func (c *CA) Stranger(person string) *Person {
 	c.T.Helper()
-	key, err := softkey.NewAuthenticator(softkey.Config{PIN: PIN})
+	cfg := softkey.Config{PIN: PIN}
+	if v := c.cfg.Vendor; v != nil {
+		cfg = v.Key(PIN)
+	}
+	return c.With(person, cfg)
+}
+
+// With is Stranger with a key of that configuration, whose PIN is PIN.
+func (c *CA) With(person string, cfg softkey.Config) *Person {
+	c.T.Helper()
+	key, err := softkey.NewAuthenticator(cfg)
 	Must(c.T, err)
 	Must(c.T, key.VerifyPIN(PIN))
 	p := &Person{CA: c, Name: name.Person(person), Key: key, Client: c.Client(nil)}

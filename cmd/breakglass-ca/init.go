@@ -26,7 +26,13 @@ func newInitCmd(a *app) *cobra.Command {
 			if cfg.Dir, err = filepath.Abs(a.dir); err != nil {
 				return err
 			}
-			for _, f := range []*string{&cfg.Geo.Country, &cfg.Geo.Anonymous} {
+			files := []*string{&cfg.Geo.Country, &cfg.Geo.Anonymous}
+			for _, list := range [][]string{cfg.Attestation.Roots, cfg.Attestation.Intermediates} {
+				for i := range list {
+					files = append(files, &list[i])
+				}
+			}
+			for _, f := range files {
 				if *f == "" {
 					continue
 				}
@@ -68,5 +74,7 @@ func newInitCmd(a *app) *cobra.Command {
 	f.StringArrayVar(&cfg.Advertise, "advertise", nil, "IP:PORT where clients reach it, if it is another (again for more)")
 	f.StringVar(&cfg.Geo.Country, "geo", "", "a MaxMind country database")
 	f.StringVar(&cfg.Geo.Anonymous, "geo-anonymous", "", "a MaxMind Anonymous-IP database")
+	f.StringArrayVar(&cfg.Attestation.Roots, "attestation-root", nil, "PEM `FILE` of a root of a maker of hardware keys (again for more)")
+	f.StringArrayVar(&cfg.Attestation.Intermediates, "attestation-intermediate", nil, "PEM `FILE` of certificates between keys and roots (again for more)")
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -14,29 +15,65 @@ import (
 )
 
 func newEnrollCmd(a *app) *cobra.Command {
-	var keyName string
+	var o enrolOptions
 	c := &cobra.Command{
 		Use:   "enroll TOKEN | enroll -",
 		Short: "Make your hardware key known to the CA (two touches)",
 		Long: `Enroll spends a one-time token. The token pins the CA: its addresses, its keys and the head of its ledger.
 The key makes a new credential (first touch) and signs its own enrolment (second touch).
 With - the token is read from standard input: on a machine that others use too, they can see a command's arguments, and whoever is first with a
-token has it.`,
+token has it.
+
+With --ssh-keygen stock ssh-keygen makes the credential. Where the key is plugged in elsewhere, it goes in two steps, within ten minutes:
+  breakglass enroll TOKEN --challenge-out challenge
+  ssh-keygen ...                          (the first step prints the whole command)
+  breakglass enroll TOKEN --key-file id --attestation attestation`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := api.TokenArg(args[0], a.stdin)
 			if err != nil {
 				return usage(err)
 			}
-			return a.enroll(cmd, text, keyName)
+			if err := o.check(); err != nil {
+				return err
+			}
+			return a.enroll(cmd, text, o)
 		},
 	}
-	c.Flags().StringVar(&keyName, "key-name", "key-1", "what you call this key")
-	c.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
+	f := c.Flags()
+	f.StringVar(&o.key, "key-name", "key-1", "what you call this key")
+	f.BoolVar(&a.show, "show", false, "print the statement before it is signed")
+	f.BoolVar(&o.sshKeygen, "ssh-keygen", false, "have stock ssh-keygen make the credential")
+	f.StringVar(&o.challengeOut, "challenge-out", "", "write the challenge to `FILE` and print the ssh-keygen command for it")
+	f.StringVar(&o.keyFile, "key-file", "", "the key that ssh-keygen made: `FILE` (and FILE.pub)")
+	f.StringVar(&o.attestation, "attestation", "", "the attestation that ssh-keygen wrote with it")
 	return c
 }
 
-func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
+// enrolOptions say which of the three ways the credential is made.
+type enrolOptions struct {
+	key                                string
+	sshKeygen                          bool
+	challengeOut, keyFile, attestation string
+}
+
+func (o enrolOptions) check() error {
+	ways := 0
+	for _, w := range []bool{o.sshKeygen, o.challengeOut != "", o.keyFile != "" || o.attestation != ""} {
+		if w {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		return usagef("--ssh-keygen, --challenge-out, and --key-file with --attestation are three ways: take one")
+	case (o.keyFile == "") != (o.attestation == ""):
+		return usagef("--key-file and --attestation go together: ssh-keygen wrote both")
+	}
+	return nil
+}
+
+func (a *app) enroll(cmd *cobra.Command, text string, o enrolOptions) error {
 	ctx := cmd.Context()
 	token, err := api.ParseToken(text)
 	if err != nil {
@@ -49,7 +86,7 @@ func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
 	if err != nil {
 		return err
 	}
-	key, err := name.ParseKey(keyName)
+	key, err := name.ParseKey(o.key)
 	if err != nil {
 		return usage(err)
 	}
@@ -67,15 +104,32 @@ func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
 		return err
 	}
 	defer fido.Forget()
-	e := &agent.HardwareEnroller{FIDO2: fido, Key: key}
-	for _, k := range who.Keys {
-		e.Exclude = append(e.Exclude, k.CredentialID)
+	var done *agent.Enrolment
+	switch {
+	case o.challengeOut != "":
+		return a.beginEnrolment(ctx, ag, token, person, key, o.challengeOut)
+	case o.keyFile != "":
+		done, err = a.finishEnrolment(ctx, ag, token, key, o)
+	case o.sshKeygen:
+		a.term.Say("Enrolling %q for %s at %s (%s). Two touches: one makes the credential, one signs for it.", key, person, token.Pins.Site.Name, token.Pins.Site.Profile)
+		done, err = ag.Enrol(ctx, person, key, token.Secret, &agent.SSHKeygenEnroller{Dir: a.home.Run, Device: a.getenv("BREAKGLASS_FIDO2_DEVICE"),
+			Say: func(c string) { a.term.Say("%s", c) }, Stdin: a.stdin, Stdout: a.stderr, Stderr: a.stderr})
+	default:
+		e := &agent.HardwareEnroller{FIDO2: fido, Key: key}
+		for _, k := range who.Keys {
+			e.Exclude = append(e.Exclude, k.CredentialID)
+		}
+		a.term.Say("Enrolling %q for %s at %s (%s). Two touches: one makes the credential, one signs for it.", key, person, token.Pins.Site.Name, token.Pins.Site.Profile)
+		done, err = ag.Enrol(ctx, person, key, token.Secret, e)
 	}
-	a.term.Say("Enrolling %q for %s at %s (%s). Two touches: one makes the credential, one signs for it.", key, person, token.Pins.Site.Name, token.Pins.Site.Profile)
-	done, err := ag.Enrol(ctx, person, key, token.Secret, e)
 	if err != nil {
 		return err
 	}
+	return a.enrolled(ctx, token, who, key, done)
+}
+
+// enrolled remembers the CA and the key.
+func (a *app) enrolled(ctx context.Context, token api.Token, who home.Person, key name.Key, done *agent.Enrolment) error {
 	if err := a.home.SavePins(token.Pins); err != nil {
 		return err
 	}
@@ -84,7 +138,7 @@ func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
 		return err
 	}
 	who = who.WithKey(home.Key{Name: key, PublicKey: done.PublicKey, CredentialID: done.CredentialID})
-	who.Person = person
+	who.Person = done.Person
 	if err := a.home.SavePerson(who); err != nil {
 		return err
 	}
@@ -96,7 +150,7 @@ func (a *app) enroll(cmd *cobra.Command, text, keyName string) error {
 	if a.json {
 		return a.printJSON(done.Enrolled)
 	}
-	a.term.Say("%s is enrolled for %s (%s).", key, person, done.Fingerprint)
+	a.term.Say("%s is enrolled for %s (%s).", key, done.Person, done.Fingerprint)
 	a.term.Say("Next: breakglass ssh LOGIN@HOST")
 	if len(who.Keys) == 1 {
 		a.term.Say("Enroll a second key too: one may be lost when it counts.")

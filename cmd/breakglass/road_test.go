@@ -66,16 +66,23 @@ type road struct {
 
 func newRoad(t *testing.T) *road {
 	t.Helper()
+	return newRoadOf(t, catest.Config{}, softkey.Config{})
+}
+
+// newRoadOf is newRoad with another CA and another key, whose PIN is pin.
+func newRoadOf(t *testing.T, of catest.Config, key softkey.Config) *road {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "bg") // short: sockets stand in it
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &road{T: t, ca: catest.New(t, catest.Config{}), home: dir}
+	r := &road{T: t, ca: catest.New(t, of), home: dir}
 	t.Cleanup(func() {
 		r.run("breakglass", "agent", "--stop")
 		os.RemoveAll(dir)
 	})
-	r.key, err = softkey.Open(softkey.Config{PIN: pin, Touch: func(string) bool { r.touches.Add(1); return true }})
+	key.PIN, key.Touch = pin, func(string) bool { r.touches.Add(1); return true }
+	r.key, err = softkey.Open(key)
 	if err != nil {
 		t.Fatal(err)
 	}

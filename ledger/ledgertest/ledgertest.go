@@ -92,6 +92,13 @@ func Line(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalA
 // New begins a log: site, policy, founding.
 func New(t testing.TB) *Log {
 	t.Helper()
+	l := begin(t, "demo", Policy)
+	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.Founding{Policy: l.policy, Owners: []name.Person{"alice"}, Keys: []string{}, How: "demo"}})
+	return l
+}
+
+func begin(t testing.TB, profile, policy string) *Log {
+	t.Helper()
 	l := &Log{T: t, Now: time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC), Tree: &ledger.Memory{},
 		ClientCA: NewKey(t), SessionCA: NewKey(t), HostCA: NewKey(t)}
 	skey, vkey, err := ledger.GenerateKey(Origin)
@@ -99,13 +106,12 @@ func New(t testing.TB) *Log {
 	l.signer, err = ledger.NewSigner(skey)
 	must(t, err)
 	l.VKey = vkey
-	l.Site = ledger.Site{Name: "test", Profile: "demo", Origin: Origin, Epoch: 1, LedgerKey: vkey,
+	l.Site = ledger.Site{Name: "test", Profile: profile, Origin: Origin, Epoch: 1, LedgerKey: vkey,
 		ClientCA: []string{Line(l.ClientCA.PublicKey())}, SessionCA: []string{Line(l.SessionCA.PublicKey())}, HostCA: []string{Line(l.HostCA.PublicKey())},
 		TLS: []string{hex.EncodeToString(make([]byte, 32))}, Addresses: []string{"127.0.0.1:8443"}, Jumps: []ledger.SiteJump{}}
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteCreated{Site: l.Site}})
-	l.policy = sha256.Sum256([]byte(Policy))
-	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.PolicyAdopted{SHA256: l.policy, Text: Policy, How: "init"}})
-	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.Founding{Policy: l.policy, Owners: []name.Person{"alice"}, Keys: []string{}, How: "demo"}})
+	l.policy = sha256.Sum256([]byte(policy))
+	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.PolicyAdopted{SHA256: l.policy, Text: policy, How: "init"}})
 	return l
 }
 
@@ -199,10 +205,16 @@ func (l *Log) Touch(p *Person, armored string) ledger.Touch {
 // Enrol invites a person and enrols a key.
 func (l *Log) Enrol(p name.Person) *Person {
 	l.T.Helper()
-	key, err := softkey.NewAuthenticator(softkey.Config{PIN: "1234"})
+	return l.enrol(p, softkey.Config{PIN: "1234"}, []byte("challenge"), func(f *ledger.KeyEnrolled) { f.Software = true })
+}
+
+// enrol has a key of that configuration, whose PIN is 1234, enrolled; finish completes what the CA says of it.
+func (l *Log) enrol(p name.Person, cfg softkey.Config, challenge []byte, finish func(*ledger.KeyEnrolled)) *Person {
+	l.T.Helper()
+	key, err := softkey.NewAuthenticator(cfg)
 	must(l.T, err)
 	must(l.T, key.VerifyPIN("1234"))
-	cred, err := key.Enroll(Application, []byte("challenge"), true)
+	cred, err := key.Enroll(Application, challenge, true)
 	must(l.T, err)
 	q := &Person{Name: p, Signer: key.Signer(cred.PublicKey, Application, cred.CredentialID, true), Fingerprint: ssh.FingerprintSHA256(cred.PublicKey)}
 	q.Silent = func(st statement.Statement) (string, string) {
@@ -221,10 +233,11 @@ func (l *Log) Enrol(p name.Person) *Person {
 		Issued: l.Now, Expires: l.Now.Add(statement.Validity), Person: p, Key: "soft", PublicKey: Line(cred.PublicKey),
 		Credential: sha256.Sum256(cred.CredentialID), Attestation: sha256.Sum256(cred.AuthData), Invite: invite})
 	t := l.Touch(q, sig)
-	l.Append(&ledger.Entry{Actor: ledger.PersonActor(p), Subject: ledger.Subject{Person: p, Key: q.Fingerprint}, Statement: text, SSHSIG: sig,
-		Facts: &ledger.KeyEnrolled{Name: "soft", PublicKey: Line(cred.PublicKey), CredentialID: cred.CredentialID, Application: Application,
-			Counter: t.Counter, Flags: t.Flags, Invite: invite, Software: true,
-			Attestation: &ledger.Attestation{Format: cred.Format, Challenge: []byte("challenge"), AuthData: cred.AuthData, Cert: cred.Cert, Signature: cred.Signature}}})
+	f := &ledger.KeyEnrolled{Name: "soft", PublicKey: Line(cred.PublicKey), CredentialID: cred.CredentialID, Application: Application,
+		Counter: t.Counter, Flags: t.Flags, Invite: invite,
+		Attestation: &ledger.Attestation{Format: cred.Format, Challenge: challenge, AuthData: cred.AuthData, Cert: cred.Cert, Signature: cred.Signature}}
+	finish(f)
+	l.Append(&ledger.Entry{Actor: ledger.PersonActor(p), Subject: ledger.Subject{Person: p, Key: q.Fingerprint}, Statement: text, SSHSIG: sig, Facts: f})
 	return q
 }
 
