@@ -40,6 +40,8 @@ type Config struct {
 	Dir    string
 	Now    func() time.Time // nil is time.Now
 	Logger *slog.Logger     // nil is slog.Default
+	// Commit stands in place of each commit of the ledger and calls it, or doesn't; nil just commits. Tests alone set it.
+	Commit func(commit func() error) error
 	// Resolve looks up the hosts that the policy knows by name only; nil asks the system's resolver. Nothing else needs it.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -93,7 +95,7 @@ func Open(cfg Config) (*CA, error) {
 	if c.store, err = transcript.NewFileStore(filepath.Join(cfg.Dir, "store")); err != nil {
 		return nil, fmt.Errorf("opening the transcript store: %w", err)
 	}
-	if c.state, err = state.Open(state.Config{Dir: cfg.Dir, Origin: c.keys.ledger.Name(), Signer: c.keys.ledger, Now: cfg.Now}); err != nil {
+	if c.state, err = state.Open(state.Config{Dir: cfg.Dir, Origin: c.keys.ledger.Name(), Signer: c.keys.ledger, Now: cfg.Now, Commit: cfg.Commit}); err != nil {
 		return nil, err
 	}
 	if c.trust, err = c.file.Attestation.load(cfg.Dir); err != nil { // those who are enrolled must get in all the same

@@ -277,6 +277,10 @@ func (c *CA) problem(w http.ResponseWriter, r *http.Request, err error) {
 		c.log.Error("the ledger's disk is full: nothing can be granted until there is room", "error", err)
 		p = &api.Problem{Status: http.StatusInsufficientStorage, Code: api.CodeFull, Detail: "the ledger's disk is full, and what can't be recorded isn't done",
 			Next: []string{"ask an operator to make room on the CA's disk"}}
+	case errors.Is(err, state.ErrUnknown), errors.Is(err, state.ErrFailed):
+		c.log.Error("the ledger could not be written: nothing of it was acted on", "method", r.Method, "path", r.URL.Path, "error", err)
+		p = &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeUnknown, Detail: "the ledger could not be written, so nothing was handed out; whether the decision stands shows when you ask",
+			Next: []string{"ask again", "breakglass requests shows what stands"}}
 	case errors.Is(err, state.ErrInviteSpent):
 		p = inviteRefused()
 	default:

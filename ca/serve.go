@@ -56,6 +56,8 @@ func (c *CA) Serve(ctx context.Context) error {
 	go func() { failed <- s.Serve(tl) }()
 	select {
 	case err = <-failed:
+	case <-c.state.Done(): // the disk failed under the ledger: whoever starts this anew reads what stands
+		err = errors.Join(c.state.Err(), s.Close())
 	case <-ctx.Done():
 		drain, stop := context.WithTimeout(context.Background(), drainTimeout)
 		err = s.Shutdown(drain)

@@ -104,6 +104,9 @@ const (
 	CodeFull        = "ledger_full"         // 507
 )
 
+// CodeUnknown (503) says that the ledger could not be written, and that whether what was asked stands is not known yet.
+const CodeUnknown = "outcome_unknown"
+
 // KeyHandle is a key to ask: KeyFile is the OpenSSH private key file of the security key (handle and flags, no secret), with
 // which `ssh-keygen -Y sign` signs on a fresh laptop.
 type KeyHandle struct {

@@ -92,6 +92,8 @@ type Config struct {
 	Limits ca.FileLimits // raised by a test that asks more than one network may
 	// Vendor makes everybody's keys, so that they count by a production policy that lists it (Vendor.PolicyText); nil: software keys.
 	Vendor *attesttest.Vendor
+	// Commit makes commits of the ledger fail, before or after they happen.
+	Commit func(commit func() error) error
 	Now    func() time.Time
 	Logger *slog.Logger // nil is silence
 	// Resolve answers for hosts that the policy knows by name only; nil knows none, whatever the machine's resolver says.
@@ -155,7 +157,7 @@ func New(t testing.TB, cfg Config) *CA {
 func (c *CA) Start() {
 	c.T.Helper()
 	var err error
-	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve})
+	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve, Commit: c.cfg.Commit})
 	Must(c.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop, c.done = cancel, make(chan error, 1)
