@@ -56,7 +56,7 @@ type CA struct {
 	store      *transcript.FileStore
 	policy     atomic.Pointer[policy.Policy]
 	challenges *challenges
-	enrolments *challenges // apart: they live longer, and nobody without an invite can push one out
+	enrolling  *challenges // apart: they live longer, and nobody without an invite can push one out
 	limits     *limits
 	strangers  *strangers
 	calls      *nonces
@@ -103,7 +103,7 @@ func Open(cfg Config) (*CA, error) {
 	}
 	// Decoys must be the same after a restart, or a restart would tell them from real keys.
 	c.decoySeed = c.keys.decoySeed()
-	c.enrolments = newChallenges(cfg.Now)
+	c.enrolling = newChallenges(cfg.Now)
 	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
 	c.strangers = newStrangers(c)
 	if err := c.loadPolicy(); err != nil {

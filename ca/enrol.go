@@ -90,7 +90,7 @@ func (c *CA) enrol(ctx context.Context, q *api.EnrolAsk, from netip.Addr) (*api.
 
 // enrolKey takes the new credential and gives the statement that it has to sign.
 func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from netip.Addr) (*api.Challenge, error) {
-	ch := c.enrolments.take(id)
+	ch := c.enrolling.take(id)
 	if ch == nil {
 		c.strangers.add("unknown_statement", from)
 		return nil, expired()

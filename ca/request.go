@@ -120,7 +120,7 @@ func (c *CA) hand(st statement.Statement, id string, p name.Person, known bool) 
 func (c *CA) keep(ch *challenge) error {
 	in := c.challenges
 	if ch.st == nil {
-		in = c.enrolments
+		in = c.enrolling
 	}
 	if !in.add(ch) {
 		return &api.Problem{Status: 503, Code: api.CodeTooMany, Detail: "try again", Next: []string{"ask again"}}
