@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/pelletier/go-toml/v2"
 
+	"breakglass/ca/custody"
 	"breakglass/internal/durable"
 )
 
@@ -16,6 +18,7 @@ type File struct {
 	Listen      string          `toml:"listen" comment:"IP:PORT that the service listens on"`
 	Geo         FileGeo         `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
 	Attestation FileAttestation `toml:"attestation" comment:"certificates of the makers of hardware keys; relative paths are from this file"`
+	Keys        FileKeys        `toml:"keys" comment:"where each private key is: sealed:PATH, credential:NAME, agent:SHA256:FINGERPRINT or, in the demo profile, file:PATH.\nTwo places of one key stand here during a rotation; the ledger says which is active."`
 	Limits      FileLimits      `toml:"limits" comment:"what may be asked without a signature, asks a second and how many at once; 0 is the default"`
 }
 
@@ -33,6 +36,55 @@ type FileLimits struct {
 	NetworkBurst int     `toml:"network_burst" comment:"at once: 200"`
 	All          float64 `toml:"all" comment:"everybody together, asks a second: 200"`
 	AllBurst     int     `toml:"all_burst" comment:"at once: 1000"`
+}
+
+// FileKeys names the places of the CA's keys (package custody). Nothing is "file:keys/NAME", which a production site refuses.
+type FileKeys struct {
+	ClientCA  []string `toml:"client_ca"`
+	SessionCA []string `toml:"session_ca"`
+	HostCA    []string `toml:"host_ca"`
+	Ledger    []string `toml:"ledger"`
+	TLS       []string `toml:"tls"`
+	Agent     string   `toml:"agent" comment:"the socket of the ssh-agent that agent: means"`
+}
+
+func (f *FileKeys) list(key string) *[]string {
+	switch key {
+	case KeyClientCA:
+		return &f.ClientCA
+	case KeySessionCA:
+		return &f.SessionCA
+	case KeyHostCA:
+		return &f.HostCA
+	case KeyLedger:
+		return &f.Ledger
+	}
+	return &f.TLS
+}
+
+// maxPlaces bounds the places of one key: the active one, and its successor while a rotation is under way.
+const maxPlaces = 2
+
+func (f *FileKeys) places(key string) ([]custody.Place, error) {
+	list := *f.list(key)
+	if len(list) == 0 {
+		list = []string{custody.Place{Kind: custody.File, At: filepath.Join("keys", key)}.String()}
+	}
+	if len(list) > maxPlaces || key == KeyLedger && len(list) > 1 {
+		return nil, fmt.Errorf("%w: [keys] %s names %d places", custody.ErrPlace, key, len(list))
+	}
+	var out []custody.Place
+	for _, s := range list {
+		p, err := custody.ParsePlace(s)
+		if err == nil && p.Kind == custody.Agent && (key == KeyLedger || key == KeyTLS) {
+			err = fmt.Errorf("%w: only the SSH keys can be in an agent", custody.ErrPlace)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("[keys] %s: %w", key, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // FileGeo names databases.
@@ -61,6 +113,11 @@ func readFile(path string) (f File, err error) {
 	}
 	if l := f.Limits; l.Network < 0 || l.NetworkBurst < 0 || l.All < 0 || l.AllBurst < 0 {
 		return f, fmt.Errorf("reading the configuration: %s: [limits]: a limit below 0", path)
+	}
+	for _, n := range allKeys {
+		if _, err := f.Keys.places(n); err != nil {
+			return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
+		}
 	}
 	return f, nil
 }

@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,8 +41,13 @@ type Config struct {
 	Dir    string
 	Now    func() time.Time // nil is time.Now
 	Logger *slog.Logger     // nil is slog.Default
+	// Credentials is $CREDENTIALS_DIRECTORY, or "". Passphrase is asked for sealed keys where no credential holds it; nil can't be asked.
+	Credentials string
+	Passphrase  func() ([]byte, error)
 	// Commit stands in place of each commit of the ledger and calls it, or doesn't; nil just commits. Tests alone set it.
 	Commit func(commit func() error) error
+	// WorkFactor of scrypt for keys that are sealed anew; 0 is custody.WorkFactor.
+	WorkFactor int
 	// Resolve looks up the hosts that the policy knows by name only; nil asks the system's resolver. Nothing else needs it.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -60,9 +66,18 @@ type CA struct {
 	limits     *limits
 	strangers  *strangers
 	calls      *nonces
+	changes    *changes
+	listening  *listening
+	seen       *seen
 	decoySeed  [32]byte
+	stateKey   []byte
+	clocks     clocks
 	trust      attest.Trust
 	log        *slog.Logger
+
+	// rotation guards the configuration: one rotation at a time.
+	rotation sync.Mutex
+	prepared atomic.Pointer[prepared]
 }
 
 // Open opens the CA that Init made in cfg.Dir.
@@ -83,7 +98,10 @@ func Open(cfg Config) (*CA, error) {
 	if c.file, err = readFile(filepath.Join(cfg.Dir, "config.toml")); err != nil {
 		return nil, err
 	}
-	if c.keys, err = loadKeys(filepath.Join(cfg.Dir, "keys")); err != nil {
+	if c.stateKey, err = loadStateKey(filepath.Join(cfg.Dir, "keys")); err != nil {
+		return nil, err
+	}
+	if c.keys, err = loadKeys(cfg, c.file.Keys); err != nil {
 		return nil, err
 	}
 	c.geo = geo.New(geo.Config{Country: c.file.Geo.Country, Anonymous: c.file.Geo.Anonymous})
@@ -106,6 +124,7 @@ func Open(cfg Config) (*CA, error) {
 	c.enrolling = newChallenges(cfg.Now)
 	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
 	c.strangers = newStrangers(c)
+	c.changes, c.seen, c.listening = newChanges(), newSeen(), newListening()
 	if err := c.loadPolicy(); err != nil {
 		c.state.Close()
 		return nil, err
@@ -120,6 +139,9 @@ func (c *CA) loadPolicy() error {
 		if errors.Is(err, state.ErrNotFound) {
 			return nil // Init is at work
 		} else if err != nil {
+			return err
+		}
+		if err := c.keys.choose(site.Site); err != nil {
 			return err
 		}
 		b, err := tx.Entry(site.PolicyIndex)

@@ -12,8 +12,10 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"breakglass/ca/api"
+	"breakglass/ca/custody"
 	"breakglass/ca/state"
 	"breakglass/internal/name"
 )
@@ -47,21 +49,54 @@ func (c *CA) Handler() http.Handler {
 	}
 	ask("POST /v1/requests", with(func(k *call, q *api.Ask) (any, error) { return c.ask(k.Context(), q, k.from) }))
 	ask("POST /v1/requests/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
-		return c.sign(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+		a, err := c.sign(k.Context(), k.PathValue("id"), q.SSHSIG, q.TOTP, k.from)
+		if a.waiting != nil {
+			return accepted{a.waiting}, nil
+		}
+		return a.granted, err
 	}))
+	on("GET /v1/requests", 0, func(k *call) (any, error) { return c.requests(k.Context(), k.who) })
 	on("GET /v1/requests/{id}", 0, func(k *call) (any, error) {
 		id, err := name.ParseRequestID(k.PathValue("id"))
 		if err != nil {
 			return nil, badRequest("%v", err)
 		}
-		return c.request(k.Context(), id, k.who)
+		q := k.URL.Query()
+		if !q.Has("wait") {
+			return c.request(k.Context(), id, k.who)
+		}
+		wait, err1 := strconv.Atoi(q.Get("wait"))
+		since, err2 := strconv.ParseInt(q.Get("since"), 10, 64)
+		if err := errors.Join(err1, err2); err != nil || wait < 0 || wait > int(api.MaxWait.Seconds()) {
+			return nil, badRequest("want wait=SECONDS, at most %d, and since=VERSION", int(api.MaxWait.Seconds()))
+		}
+		return c.awaitRequest(k.Context(), id, k.who, time.Duration(wait)*time.Second, since)
 	})
+	ask("POST /v1/approvals", with(func(k *call, q *api.ApprovalAsk) (any, error) { return c.approve(k.Context(), q, k.from) }))
+	ask("POST /v1/approvals/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signApproval(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
 	ask("POST /v1/enrolments", with(func(k *call, q *api.EnrolAsk) (any, error) { return c.enrol(k.Context(), q, k.from) }))
 	ask("POST /v1/enrolments/{id}/key", with(func(k *call, q *api.EnrolKey) (any, error) {
 		return c.enrolKey(k.Context(), k.PathValue("id"), q, k.from)
 	}))
 	ask("POST /v1/enrolments/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
-		return c.signEnrolment(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+		return c.signEnrolment(k.Context(), k.PathValue("id"), q.SSHSIG, q.TOTP, k.from)
+	}))
+	on("GET /v1/enrolments", 0, func(k *call) (any, error) { return c.enrolments(k.Context(), k.who) })
+	on("GET /v1/keys", 0, func(k *call) (any, error) { return c.keysOf(k.Context(), k.who) })
+	on("GET /v1/founding", 0, func(k *call) (any, error) { return c.readFounding(k.Context(), k.who) })
+	ask("POST /v1/founding", with(func(k *call, q *api.FoundingAsk) (any, error) { return c.found(k.Context(), q, k.from) }))
+	ask("POST /v1/founding/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signFounding(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	ask("POST /v1/renewals", with(func(k *call, q *api.RenewalAsk) (any, error) { return c.renew(k.Context(), q, k.from) }))
+	ask("POST /v1/renewals/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signRenewal(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	ask("POST /v1/losses", with(func(k *call, q *api.LossAsk) (any, error) { return c.lose(k.Context(), q, k.from) }))
+	ask("POST /v1/losses/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signLoss(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
 	}))
 	ask("POST /v1/passes", with(func(k *call, q *api.PassAsk) (any, error) { return c.pass(k.Context(), q, k.from) }))
 	ask("POST /v1/passes/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
@@ -70,6 +105,15 @@ func (c *CA) Handler() http.Handler {
 	ask("POST /v1/recipients", with(func(k *call, q *api.RecipientAsk) (any, error) { return c.recipient(k.Context(), q, k.from) }))
 	ask("POST /v1/recipients/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
 		return c.signRecipient(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
+	ask("POST /v1/totp/seed", with(func(k *call, q *api.TOTPSeedAsk) (any, error) { return c.totpSeed(q, k.from) }))
+	ask("POST /v1/totp", with(func(k *call, q *api.TOTPAsk) (any, error) { return c.totp(k.Context(), q, k.from) }))
+	ask("POST /v1/totp/{id}/signature", with(func(k *call, q *api.TOTPSigned) (any, error) {
+		return c.signTOTP(k.Context(), k.PathValue("id"), q, k.from)
+	}))
+	ask("POST /v1/orders", with(func(k *call, q *api.OrderAsk) (any, error) { return c.order(k.Context(), q, k.from) }))
+	ask("POST /v1/orders/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signOrder(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
 	}))
 	ask("GET /v1/site", func(k *call) (any, error) { return c.SiteAnswer(k.Context()) })
 	ask("POST /v1/jumps", with(func(k *call, q *api.JoinAsk) (any, error) { return c.join(k.Context(), q, k.from) }))
@@ -85,6 +129,15 @@ func (c *CA) Handler() http.Handler {
 	})
 	on("POST /v1/sessions", api.MaxBody, with(func(k *call, q *api.SessionAsk) (any, error) { return c.openSession(k.Context(), q, k.from) }))
 	on("POST /v1/facts", maxFactsBody, with(func(k *call, q *api.FactsAsk) (any, error) { return c.facts(k.Context(), q, k.who) }))
+	on("GET /v1/jumps/orders", 0, func(k *call) (any, error) {
+		q := k.URL.Query()
+		after, err1 := strconv.ParseInt(q.Get("after"), 10, 64)
+		wait, err2 := strconv.Atoi(q.Get("wait"))
+		if err := errors.Join(err1, err2); err != nil || after < -1 || wait < 0 || wait > int(api.MaxListen.Seconds()) {
+			return nil, badRequest("want after=INDEX and wait=SECONDS, at most %d", int(api.MaxListen.Seconds()))
+		}
+		return c.jumpOrders(k.Context(), k.who, after, time.Duration(wait)*time.Second)
+	})
 	on("POST /v1/hostcerts", api.MaxBody, with(func(k *call, q *api.HostCertsAsk) (any, error) { return c.hostCerts(k.Context(), q, k.who) }))
 	c.transcriptRoutes(on)
 	on("GET /v1/evidence/{id}", 0, func(k *call) (any, error) {
@@ -195,19 +248,21 @@ func with[T any](fn func(*call, *T) (any, error)) func(*call) (any, error) {
 }
 
 func decode(body []byte, v any) error {
+	if err := checkBody(body); err != nil {
+		return badRequest("%v", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return badRequest("%v", err)
 	}
-	if d.More() {
-		return badRequest("something follows the JSON")
-	}
 	return nil
 }
 
 // sent is the answer of a function that wrote its own; raw is one that is no JSON.
+// accepted is an answer with status 202: nothing is decided yet.
 type sent struct{}
+type accepted struct{ body any }
 type raw struct {
 	body []byte
 	typ  string
@@ -249,6 +304,10 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(
 		c.problem(w, r, err)
 		return
 	}
+	status := http.StatusOK
+	if x, ok := out.(accepted); ok {
+		out, status = x.body, http.StatusAccepted
+	}
 	switch x := out.(type) {
 	case sent:
 	case nil:
@@ -258,6 +317,7 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(
 		w.Write(x.body)
 	default:
 		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
 		if err := e.Encode(out); err != nil {
@@ -281,6 +341,10 @@ func (c *CA) problem(w http.ResponseWriter, r *http.Request, err error) {
 		c.log.Error("the ledger could not be written: nothing of it was acted on", "method", r.Method, "path", r.URL.Path, "error", err)
 		p = &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeUnknown, Detail: "the ledger could not be written, so nothing was handed out; whether the decision stands shows when you ask",
 			Next: []string{"ask again", "breakglass requests shows what stands"}}
+	case errors.Is(err, custody.ErrUnavailable):
+		c.log.Error("a CA key can't be used: nothing is issued with it until it can", "error", err)
+		p = &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeCustody, Detail: "the CA can't reach its signing key; nothing was issued",
+			Next: []string{"try again", "ask an operator to look at the CA's ssh-agent or token: its log says what is wrong"}}
 	case errors.Is(err, state.ErrInviteSpent):
 		p = inviteRefused()
 	default:

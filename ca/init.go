@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"breakglass/ca/state"
 	"breakglass/internal/durable"
@@ -30,6 +31,10 @@ type InitConfig struct {
 	// Attestation names the makers' certificates: without them a production site enrols nobody.
 	Attestation FileAttestation
 	Limits      FileLimits
+	// Seal says how the keys are kept; the zero value, plain files, is for the demo profile alone.
+	Seal Sealing
+	// Credentials is where Seal.Encrypt's credentials can be read again.
+	Credentials string
 }
 
 // Init makes a CA: keys (active and standby), config, database, and the first entries: the site, the policy (unsigned: it is
@@ -65,22 +70,25 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 	if _, err := cfg.Attestation.load(cfg.Dir); err != nil {
 		return site, err
 	}
+	if err := cfg.Seal.check(p.Profile == policy.Production); err != nil {
+		return site, err
+	}
 	// The origin names installation and profile for ever; the random part keeps two installations of one name apart.
 	var r [4]byte
 	rand.Read(r[:])
 	origin := fmt.Sprintf("breakglass/%s/%s/%s", p.Site.Name, p.Profile, hex.EncodeToString(r[:]))
-	active, err := makeKeys(filepath.Join(cfg.Dir, "keys"), origin)
+	active, err := makeKeys(cfg.Dir, "keys", origin, cfg.Seal)
 	if err != nil {
 		return site, fmt.Errorf("making keys: %w", err)
 	}
-	standby, err := makeKeys(filepath.Join(cfg.Dir, "standby-keys"), "")
+	standby, err := makeKeys(cfg.Dir, "standby-keys", "", cfg.Seal)
 	if err != nil {
 		return site, fmt.Errorf("making standby keys: %w", err)
 	}
-	pair := func(n string) []string { return []string{active.ssh[n], standby.ssh[n]} }
+	pair := func(n string) []string { return []string{active.public[n], standby.public[n]} }
 	site = ledger.Site{
 		Name: p.Site.Name, Profile: string(p.Profile), Origin: origin, Epoch: 1, LedgerKey: active.ledgerKey,
-		ClientCA: pair(fileClientCA), SessionCA: pair(fileSessionCA), HostCA: pair(fileHostCA), TLS: []string{active.tls, standby.tls},
+		ClientCA: pair(KeyClientCA), SessionCA: pair(KeySessionCA), HostCA: pair(KeyHostCA), TLS: pair(KeyTLS),
 		Addresses: cfg.Advertise, Jumps: []ledger.SiteJump{},
 	}
 	for _, h := range p.HostCAs() { // the CA that answers for the jump must never be the one that vouches for a target
@@ -91,13 +99,18 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 		}
 	}
 	f := File{Listen: cfg.Listen, Geo: cfg.Geo, Attestation: cfg.Attestation, Limits: cfg.Limits}
+	for _, n := range allKeys {
+		*f.Keys.list(n) = []string{active.places[n].String()}
+	}
+	f.Keys.Agent = cfg.Seal.Agent
 	if err := durable.WriteFile(filepath.Join(cfg.Dir, "policy.toml"), cfg.Policy, 0o600); err != nil {
 		return site, err
 	}
 	if err := f.write(filepath.Join(cfg.Dir, "config.toml")); err != nil {
 		return site, err
 	}
-	c, err := Open(Config{Dir: cfg.Dir})
+	// What was put away is opened again before it counts.
+	c, err := Open(Config{Dir: cfg.Dir, Credentials: cfg.Credentials, Passphrase: func() ([]byte, error) { return slices.Clone(cfg.Seal.Passphrase), nil }})
 	if err != nil {
 		return site, err
 	}

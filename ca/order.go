@@ -56,6 +56,12 @@ func (c *CA) ordered(act string) (ordered, bool) {
 		return ordered{target: isPerson, reason: true, stops: true, do: c.orderRevoke}, true
 	case statement.OrderRevokeJump:
 		return ordered{target: isJump, reason: true, stops: true, do: c.orderRevoke}, true
+	case statement.OrderRotateKey:
+		return ordered{target: isRotation, do: c.orderRotate}, true
+	case statement.OrderRetireKey:
+		return ordered{target: isRotation, reason: true, do: c.orderRetire}, true
+	case statement.OrderClockAccept:
+		return ordered{target: isClock, reason: true, do: c.orderClock}, true
 	}
 	return ordered{}, false
 }

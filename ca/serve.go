@@ -38,7 +38,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
-	if err := c.record(&ledger.CAStarted{Version: Version}); err != nil {
+	if err := c.record(&ledger.CAStarted{Version: Version, Keys: c.keys.loaded()}); err != nil {
 		l.Close()
 		return err
 	}
@@ -50,8 +50,10 @@ func (c *CA) Serve(ctx context.Context) error {
 		Handler: c.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
+	s.RegisterOnShutdown(c.listening.close)
+	s.RegisterOnShutdown(c.changes.close) // those who hold the line would hold up the stop
 	// A stranger's broken handshake is no line in the log: net/http would write one each.
-	tl := tls.NewListener(&capped{Listener: l, by: map[string]int{}}, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{c.keys.tls}, NextProtos: []string{"http/1.1"}})
+	tl := tls.NewListener(&capped{Listener: l, by: map[string]int{}}, &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.keys.certificate, NextProtos: []string{"http/1.1"}})
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(tl) }()
 	select {

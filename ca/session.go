@@ -39,7 +39,7 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk, from netip.Addr
 	}
 	now := c.now()
 	if d := now.Sub(st.Issued); d > api.CallSkew || d < -api.CallSkew {
-		return nil, &api.Problem{Status: 401, Code: "clock", Detail: fmt.Sprintf("the jump's clock is %v from the CA's", -d)}
+		return nil, &api.Problem{Status: 401, Code: api.CodeClock, Detail: bothClocks("the jump's", st.Issued, now), Next: []string{"set the jump's clock to " + now.Format(time.RFC3339)}}
 	}
 	// A jump's signature comes before the writer, which a stranger's question must not even knock at, and before any name server is asked.
 	if err := c.state.View(ctx, func(tx *state.Tx) error {
@@ -71,10 +71,16 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk, from netip.Addr
 			return err
 		}
 		entry.Statement, entry.SSHSIG = q.Statement, string(sig.Armor())
-		if idx, raw, err = tx.Append(entry); err != nil || refusal != nil {
+		if refusal != nil {
+			_, _, err = tx.Append(entry)
 			return err
 		}
-		_, _, err = tx.Append(c.issued(entry.Subject, sshcert.Session, s.cert))
+		_, err = c.certify(tx, entry.Subject, sshcert.Session, s.template, func(cert *ssh.Certificate) error {
+			out.Opened.Certificate = authorized(cert)
+			entry.Facts = &out.Opened
+			idx, raw, err = tx.Append(entry)
+			return err
+		})
 		return err
 	})
 	if err != nil {
@@ -107,6 +113,9 @@ func (c *CA) askingJump(tx *state.Tx, st *statement.Session, sig *sshsig.Signatu
 	if err != nil {
 		return j, err
 	}
+	if v, err := tx.JumpKeyRevoked(j.Jump.Key); err != nil || v {
+		return j, errors.Join(err, refused())
+	}
 	if st.Origin != c.keys.ledger.Name() || sig.Verify(key, statement.KindSession.Namespace(), []byte(text)) != nil {
 		return j, refused()
 	}
@@ -114,10 +123,10 @@ func (c *CA) askingJump(tx *state.Tx, st *statement.Session, sig *sshsig.Signatu
 }
 
 type sessionAsk struct {
-	st   *statement.Session
-	jump state.Jump
-	q    *api.SessionAsk
-	cert *ssh.Certificate // the session certificate
+	st       *statement.Session
+	jump     state.Jump
+	q        *api.SessionAsk
+	template *ssh.Certificate // of the session
 	// addresses are the host's, IP:PORT.
 	addresses []string
 }
@@ -126,7 +135,14 @@ type sessionAsk struct {
 // of the others. For a certificate that is not this CA's nobody is asked.
 func (c *CA) resolved(ctx context.Context, st *statement.Session) []string {
 	cert, err := sshcert.Parse([]byte(st.Certificate))
-	if err != nil || sshcert.Verify(cert, sshcert.Client, []ssh.PublicKey{c.keys.clientCA.PublicKey()}, c.now()) != nil {
+	if err != nil {
+		return nil
+	}
+	site, err := c.site(ctx)
+	if err != nil {
+		return nil
+	}
+	if cas, err := trusted(site.Site, sshcert.Client); err != nil || sshcert.Verify(cert, sshcert.Client, cas, c.now()) != nil {
 		return nil
 	}
 	g, err := sshcert.ParseGrant(cert.CriticalOptions[sshcert.OptionGrant])
@@ -172,9 +188,17 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		}
 		return nil, c.entry(actor, subject, &ledger.SessionRefused{Peer: st.Peer, Reasons: reasons, Used: used}), pr, nil
 	}
+	site, err := tx.Site()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cas, err := trusted(site.Site, sshcert.Client)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	cert, err := sshcert.Parse([]byte(st.Certificate))
 	if err == nil {
-		err = sshcert.Verify(cert, sshcert.Client, []ssh.PublicKey{c.keys.clientCA.PublicKey()}, now)
+		err = sshcert.Verify(cert, sshcert.Client, cas, now)
 	}
 	if err != nil {
 		return no("certificate", err.Error())
@@ -189,10 +213,20 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	}
 	subject.Request, subject.Person, subject.Host, subject.Login = g.Request, person, g.Host, st.Login
 	r, err := tx.Request(g.Request)
-	if errors.Is(err, state.ErrNotFound) || err == nil && (r.Allowed == nil || r.Certificate != authorized(cert)) {
+	if errors.Is(err, state.ErrNotFound) || err == nil && (r.Allowed == nil || !r.Issued(authorized(cert))) {
 		return no("certificate_unrecorded", "no entry holds this certificate") // somebody else signed with the CA's key
 	} else if err != nil {
 		return nil, nil, nil, err
+	}
+	if v, err := c.revoked(tx, r.ID, cert.Serial); err != nil {
+		return nil, nil, nil, err
+	} else if v != nil {
+		return no(v.Code, v.Detail)
+	}
+	if wrong, err := c.clockWrong(tx, now); err != nil {
+		return nil, nil, nil, err
+	} else if wrong != nil {
+		return no(wrong.Code, wrong.Detail)
 	}
 	if !now.Before(r.Until) {
 		return no(api.CodeGrantEnded, fmt.Sprintf("the grant %s ended at %s", r.ID, r.Until.UTC().Format("15:04:05Z")))
@@ -216,13 +250,16 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	if err := statement.Parse([]byte(r.Statement), asked); err != nil {
 		return nil, nil, nil, err
 	}
-	keyState := policy.KeyLive
-	if k, err := tx.Key(r.Allowed.Used.Touch.Key); err != nil {
+	k, err := tx.Key(r.Allowed.Used.Touch.Key)
+	if err != nil {
 		return nil, nil, nil, err
-	} else if k.Suspended {
-		keyState = policy.KeySuspended
 	}
+	keyState := c.keyState(k, now)
 	forwards, err := policyForwards(asked.Forwards)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	code, err := c.totpOf(tx, asked)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -230,9 +267,10 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	sources := c.geo.Sources(peer)
 	used = usedFacts(p, sources, nil)
 	used.Key, used.Touch = keyState.String(), r.Allowed.Used.Touch
-	d := policy.DecideSession(p, policy.Grant{Request: policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: asked.Minutes,
+	d := policy.DecideSession(p, policy.Grant{Request: policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Allowed.Minutes,
 		Reason: asked.Reason, Ticket: asked.Ticket, Failure: asked.Failure, Severity: asked.Severity, Forwards: forwards, Drill: asked.Drill != ""}, Start: r.AllowedAt, End: r.Until},
-		policy.Facts{Now: now, Sources: sources, Touch: policy.TriOf(touch.UserPresent()), UV: policy.TriOf(touch.UserVerified()), Key: keyState})
+		policy.Facts{Now: now, Sources: sources, Touch: policy.TriOf(touch.UserPresent()), UV: policy.TriOf(touch.UserVerified()), Key: keyState, TOTP: code,
+			Approved: r.Allowed.Used.Approved, Overridden: r.Allowed.Overridden > 0})
 	if d.Outcome != policy.Allow {
 		more := reasonsOf(d.Reasons)
 		if len(more) == 0 {
@@ -276,14 +314,7 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 			f.Readers = append(f.Readers, rc.Person)
 		}
 	}
-	linted, err := sshcert.Lint(sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now), sshcert.Session)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if s.cert, err = linted.Sign(c.keys.sessionCA); err != nil {
-		return nil, nil, nil, err
-	}
-	f.Certificate = authorized(s.cert)
+	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now)
 	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},
 		c.entry(actor, subject, f), nil, nil
 }
@@ -321,7 +352,7 @@ func addresses(list []string) ([]netip.Addr, error) {
 
 func sessionState(s state.Session) api.SessionState {
 	out := api.SessionState{ID: s.ID, Person: s.Person, Login: s.Login, Host: s.Host, Jump: s.Jump, Reason: s.Reason, Peer: s.Peer,
-		Opened: s.Opened.UTC(), Until: s.Until.UTC(), State: s.State, Stored: s.Stored, Seconds: s.Seconds}
+		Opened: s.Opened.UTC(), Until: s.Until.UTC(), State: s.State, Stored: s.Stored, Seconds: s.Seconds, Overridden: s.Overridden}
 	if !s.Ended.IsZero() {
 		out.Ended = s.Ended.UTC()
 	}

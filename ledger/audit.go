@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +43,9 @@ const (
 	FaultFact        Code = "fact"        // a machine's fact that is not what the entry says
 	FaultGap         Code = "fact_gap"    // facts of a machine are missing
 	FaultTranscript  Code = "transcript"  // stored is not what the jump sealed
+	FaultTOTP        Code = "totp"        // a code that could not count, or a lock that is not what the entries say
 	FaultPass        Code = "pass"        // read without a pass
+	FaultRevoked     Code = "revoked"     // done by, under or with something that was revoked before
 	FaultAttestation Code = "attestation" // a key whose make is not proved, or not one that the policy listed
 )
 
@@ -84,9 +85,12 @@ type PersonKey struct {
 	Index       int64
 	Software    bool
 
-	pub       ssh.PublicKey
-	suspended bool
-	counter   uint32
+	pub        ssh.PublicKey
+	suspended  bool
+	revoked    bool
+	suspension statement.Hash // of the key.suspended entry
+	seen       uint32         // the counter that it saw
+	counter    uint32
 }
 
 // Grant is a request and what came of it, as its entries say.
@@ -150,11 +154,13 @@ type machine struct {
 	key      ssh.PublicKey
 	number   int64
 	previous statement.Hash
+	revoked  bool
 }
 
 type pass struct {
 	person name.Person
 	until  time.Time
+	holder string // authorized_keys form
 }
 
 // Audit holds entries, one after the other, against all that came before: each human statement against a key enrolled
@@ -163,20 +169,26 @@ type Audit struct {
 	cfg  AuditConfig
 	last int64
 
-	site       *Site
-	founded    bool
-	policy     statement.Hash
-	policies   map[statement.Hash]string
-	keys       map[string]*PersonKey
-	invites    map[statement.Hash]*InviteCreated
-	jumps      map[name.Jump]*machine
-	recipients map[string]name.Person
-	passes     map[string]pass
-	grants     map[name.RequestID]*Grant
-	sessions   map[name.SessionID]*Session
-	serials    map[uint64]int64
-	spent      map[statement.Nonce]int64
-	challenges map[statement.Hash]int64 // of attestations
+	site        *Site
+	founded     bool
+	policy      statement.Hash
+	policies    map[statement.Hash]string
+	keys        map[string]*PersonKey
+	invites     map[statement.Hash]*InviteCreated
+	jumps       map[name.Jump]*machine
+	recipients  map[string]name.Person
+	passes      map[string]pass
+	grants      map[name.RequestID]*Grant
+	sessions    map[name.SessionID]*Session
+	serials     map[uint64]int64
+	spent       map[statement.Nonce]int64
+	revocations map[revocation]int64
+	challenges  map[statement.Hash]int64 // of attestations
+
+	totp     map[name.Person]*totpSeen
+	given    []given                     // approvals of what is no request, while they count
+	refusals map[name.Person][]time.Time // signed acts that were refused, of late
+	lockouts map[name.Person]time.Time   // until when
 
 	findings []Finding
 	more     int
@@ -190,18 +202,19 @@ type Audit struct {
 // NewAudit begins with nothing known.
 func NewAudit(cfg AuditConfig) *Audit {
 	return &Audit{
-		cfg:        cfg,
-		last:       -1,
-		policies:   map[statement.Hash]string{},
-		keys:       map[string]*PersonKey{},
-		invites:    map[statement.Hash]*InviteCreated{},
-		jumps:      map[name.Jump]*machine{},
-		recipients: map[string]name.Person{},
-		passes:     map[string]pass{},
-		grants:     map[name.RequestID]*Grant{},
-		sessions:   map[name.SessionID]*Session{},
-		serials:    map[uint64]int64{},
-		spent:      map[statement.Nonce]int64{},
+		cfg:         cfg,
+		last:        -1,
+		policies:    map[statement.Hash]string{},
+		keys:        map[string]*PersonKey{},
+		invites:     map[statement.Hash]*InviteCreated{},
+		jumps:       map[name.Jump]*machine{},
+		recipients:  map[string]name.Person{},
+		passes:      map[string]pass{},
+		grants:      map[name.RequestID]*Grant{},
+		sessions:    map[name.SessionID]*Session{},
+		serials:     map[uint64]int64{},
+		spent:       map[statement.Nonce]int64{},
+		revocations: map[revocation]int64{},
 	}
 }
 
@@ -273,11 +286,13 @@ func (a *Audit) Add(index int64, raw []byte) {
 	case *Founding:
 		a.founding(f)
 	case *InviteCreated:
-		a.invites[f.Invite] = f
+		a.inviteCreated(f)
+	case *Revoked:
+		a.revoked(f)
 	case *KeyEnrolled:
 		a.keyEnrolled(f)
 	case *KeySuspended:
-		a.keySuspended()
+		a.keySuspended(f)
 	case *RecipientAdded:
 		a.recipientAdded(f)
 	case *PassGranted:
@@ -312,11 +327,33 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.transcriptStored(f)
 	case *TranscriptRead:
 		a.transcriptRead(f)
+	case *TOTPEnrolled:
+		a.totpEnrolled(f)
+	case *TOTPRemoved:
+		a.totpRemoved(f)
+	case *TOTPUsed:
+		a.totpUsed(f)
+	case *TOTPRefused:
+		a.totpRefused(f)
+	case *TOTPLocked:
+		a.totpLocked(f)
+	case *TOTPUnlocked:
+		a.totpUnlocked(f)
+	case *KeyUnlocked:
+		a.keyUnlocked(f)
+	case *PersonLocked:
+		a.personLocked(f)
+	case *PersonUnlocked:
+		a.personUnlocked(f)
+	case *ClockAccepted:
+		a.clockAccepted()
 	case *StrangersSummed:
 		if e.Statement != "" {
 			a.fact()
 		}
-	case *CAStarted, *CAStopped:
+	case *CAStarted:
+		a.caStarted(f)
+	case *CAStopped:
 	default:
 		a.fault(FaultMalformed, "no check is known for %s", e.Type()) // a type added to All but not here
 	}
@@ -334,6 +371,9 @@ func (a *Audit) setSite(s *Site) {
 	}
 	if old := a.site; old != nil && (old.Origin != s.Origin || old.Epoch != s.Epoch || old.Profile != s.Profile) {
 		a.fault(FaultSite, "changes origin, epoch or profile")
+	}
+	if a.site != nil {
+		a.keysChanged(a.site, s)
 	}
 	a.site = s
 	for _, j := range s.Jumps {
@@ -375,19 +415,15 @@ func (a *Audit) knownPolicy(h statement.Hash) {
 }
 
 // caKey demands that a certificate's signer is one of ours, and of the pins.
-func (a *Audit) cas(of func(*Site) []string) []ssh.PublicKey {
-	list := of(a.site)
+func (a *Audit) cas(kind string) []ssh.PublicKey {
 	var out []ssh.PublicKey
-	for _, s := range list {
+	for _, s := range a.keysOf(kind) {
 		k, err := parseKey(s)
 		if err != nil {
 			a.fault(FaultSite, "CA key: %v", err)
 			continue
 		}
-		if p := a.cfg.Pinned; p != nil && !slices.ContainsFunc(of(p), func(t string) bool {
-			q, err := parseKey(t)
-			return err == nil && sameKey(k, q)
-		}) {
+		if !a.pinned(kind, k) {
 			continue
 		}
 		out = append(out, k)

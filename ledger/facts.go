@@ -9,9 +9,13 @@ import (
 var All = []Facts{
 	&SiteCreated{}, &SiteChanged{}, &PolicyAdopted{}, &Founding{}, &CAStarted{}, &CAStopped{},
 	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
+	&KeyVouched{}, &FoundingSigned{}, &KeyProved{}, &EnrolmentRenewed{},
 	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &ApprovalGiven{}, &RequestOverridden{}, &GrantAllowed{}, &GrantExtended{}, &CertificateIssued{},
 	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &HostKeyMismatch{},
 	&TranscriptStored{}, &TranscriptRead{}, &StrangersSummed{},
+	&TOTPEnrolled{}, &TOTPRemoved{}, &TOTPUsed{}, &TOTPRefused{}, &TOTPLocked{}, &TOTPUnlocked{},
+	&Revoked{},
+	&KeyUnlocked{}, &PersonLocked{}, &PersonUnlocked{}, &ClockAccepted{},
 }
 
 // Site is what a client, a jump and a host have to know of the installation; all keys are public halves. The first of
@@ -29,6 +33,15 @@ type Site struct {
 	Addresses []string   `json:"addresses"` // of the CA, IP:PORT
 	Jumps     []SiteJump `json:"jumps"`
 	Witnesses []string   `json:"witnesses,omitempty"` // C2SP tlog-policy lines beside the log's own
+	// Retired are the CA keys that were trusted once, so that what they signed then can be checked for ever.
+	Retired []RetiredKey `json:"retired,omitempty"`
+}
+
+// RetiredKey is a CA key that left the site.
+type RetiredKey struct {
+	Kind   string `json:"kind"`   // client_ca, session_ca, host_ca or tls
+	Key    string `json:"key"`    // as the site's list had it
+	Before int64  `json:"before"` // the entry that dropped it: certificates count only in entries before
 }
 
 // SiteJump is a jump that has joined.
@@ -64,15 +77,23 @@ type Founding struct {
 	Policy statement.Hash `json:"policy"`
 	Owners []name.Person  `json:"owners"`
 	Keys   []string       `json:"keys"`
-	How    string         `json:"how"` // "owners", or "demo" (init founded by itself)
+	How    string         `json:"how"` // "owners" (each has a founding.signed), or "demo" (init founded by itself)
 }
 
 // CAStarted and CAStopped bound the time in which the CA could answer.
 type CAStarted struct {
-	Version string `json:"version"`
+	Version string      `json:"version"`
+	Keys    []LoadedKey `json:"keys,omitempty"`
 }
 type CAStopped struct {
 	Why string `json:"why"`
+}
+
+// LoadedKey is a private key that the CA holds since then, or, in an agent, may use.
+type LoadedKey struct {
+	Name        string `json:"name"`        // client_ca, session_ca, host_ca, ledger or tls
+	Fingerprint string `json:"fingerprint"` // SHA256:…; of tls the hash in the site, of ledger name and hash of its verifier key
+	Custody     string `json:"custody"`     // sealed, credential, agent or file
 }
 
 // InviteCreated records a one-time token by its hash.
@@ -109,6 +130,8 @@ type KeyEnrolled struct {
 	Invite       statement.Hash `json:"invite"`
 	Attestation  *Attestation   `json:"attestation,omitempty"`
 	Software     bool           `json:"software,omitempty"` // demo profile: no attestation was judged
+	Recovery     bool           `json:"recovery,omitempty"` // every key that this person had is gone: lost, lapsed or suspended
+	TOTP         string         `json:"totp,omitempty"`     // "yes": a code of the other channel came with it
 }
 
 // KeySuspended stops a key whose counter went back.
@@ -167,6 +190,7 @@ type Used struct {
 	Approved  []name.Person  `json:"approved,omitempty"` // whose approvals counted
 	Refused   []name.Person  `json:"refused,omitempty"`  // who had signed a no
 	Added     []string       `json:"added,omitempty"`    // circumstances that each wanted an approval more
+	TOTP      string         `json:"totp,omitempty"`     // "yes": a code of the other channel counted
 	Waited    int            `json:"waited,omitempty"`   // seconds that the request had been open
 }
 

@@ -8,11 +8,23 @@
 // body as sent.
 //
 //	POST /v1/requests                 Ask            → Challenge
-//	POST /v1/requests/{id}/signature  Signed         → Granted
-//	GET  /v1/requests/{id}            (client key or pass) → RequestState
+//	POST /v1/requests/{id}/signature  Signed         → Granted, or with status 202 Waiting
+//	GET  /v1/requests                 (pass) → RequestList: those that wait for approvals
+//	GET  /v1/requests/{id}            (client key or pass) → RequestState   ?wait=SECONDS&since=VERSION holds the line until something of it changes
+//	POST /v1/approvals                ApprovalAsk    → Challenge
+//	POST /v1/approvals/{id}/signature Signed         → ApprovalState
 //	POST /v1/enrolments               EnrolAsk       → EnrolChallenge
 //	POST /v1/enrolments/{id}/key      EnrolKey       → Challenge
 //	POST /v1/enrolments/{id}/signature Signed        → Enrolled
+//	GET  /v1/enrolments               (pass) → EnrolmentList: keys that wait for being vouched for (POST /v1/approvals about them)
+//	GET  /v1/keys                     (pass) → KeyList: the holder's own, and where each stands
+//	GET  /v1/founding                 (pass of an owner, before the founding) → FoundingState
+//	POST /v1/founding                 FoundingAsk    → Challenge
+//	POST /v1/founding/{id}/signature  Signed         → FoundingState
+//	POST /v1/renewals                 RenewalAsk     → Challenge
+//	POST /v1/renewals/{id}/signature  Signed         → RenewalState
+//	POST /v1/losses                   LossAsk        → Challenge
+//	POST /v1/losses/{id}/signature    Signed         → LossState
 //	POST /v1/passes                   PassAsk        → Challenge
 //	POST /v1/passes/{id}/signature    Signed         → PassState
 //	POST /v1/recipients               RecipientAsk   → Challenge
@@ -102,6 +114,7 @@ const (
 	CodeConflict    = "conflict"            // 409
 	CodeInternal    = "internal"            // 500
 	CodeFull        = "ledger_full"         // 507
+	CodeCustody     = "custody_unavailable" // 503: the CA's signing key can't be used just now; nothing was issued
 )
 
 // CodeUnknown (503) says that the ledger could not be written, and that whether what was asked stands is not known yet.
@@ -128,6 +141,7 @@ type Challenge struct {
 // Signed answers a challenge: the armored SSHSIG.
 type Signed struct {
 	SSHSIG string `json:"sshsig"`
+	TOTP   string `json:"totp,omitempty"` // of a request, where a rule asks for it, and of a recovery: the code of the other channel
 }
 
 // Ask opens a request. Minutes 0 asks for what the rule gives.
@@ -161,16 +175,34 @@ type Granted struct {
 	Forwards    []string          `json:"forwards,omitempty"`
 	Jumps       []ledger.SiteJump `json:"jumps"`
 	HostCA      []string          `json:"host_ca"`
-	Checkpoint  string            `json:"checkpoint"` // signed note that covers the grant's entries
+	Checkpoint  string            `json:"checkpoint"`           // signed note that covers the grant's entries
+	Approved    []name.Person     `json:"approved,omitempty"`   // who let them in
+	Overridden  int               `json:"overridden,omitempty"` // how many missing approvals an override replaced
+	// Enrolment is when the first of the person's keys has to have been renewed: what to warn of ahead.
+	Enrolment time.Time `json:"enrolment_until,omitzero"`
 }
 
 // RequestState is what a request has become.
 type RequestState struct {
-	ID       name.RequestID `json:"id"`
-	State    string         `json:"state"` // "open", "denied", "allowed", "ended"
-	Granted  *Granted       `json:"granted,omitempty"`
-	Problem  *Problem       `json:"problem,omitempty"`
-	Sessions []SessionState `json:"sessions"`
+	ID         name.RequestID       `json:"id"`
+	State      string               `json:"state"` // "open", "expired", "denied", "allowed", "ended"
+	Of         name.RequestID       `json:"of,omitempty"`
+	Person     name.Person          `json:"person"`
+	Login      name.Login           `json:"login"`
+	Host       name.Host            `json:"host"`
+	Reason     string               `json:"reason"`
+	Statement  string               `json:"statement"` // as it was signed
+	Signed     statement.Hash       `json:"signed"`    // names it with its signature: what an approval is given to
+	Opened     time.Time            `json:"opened"`
+	From       []ledger.UsedAddress `json:"from,omitempty"` // where it was asked from, as known then
+	Waiting    *Waiting             `json:"waiting,omitempty"`
+	Said       []Said               `json:"said,omitempty"`
+	MayApprove bool                 `json:"may_approve,omitempty"` // the reader, by the policy of now
+	Granted    *Granted             `json:"granted,omitempty"`
+	Problem    *Problem             `json:"problem,omitempty"`
+	Sessions   []SessionState       `json:"sessions"`
+	Version    int64                `json:"version"` // rises with each change
+	Now        time.Time            `json:"now"`     // the CA's clock
 }
 
 // SessionState is one session as the ledger knows it.
@@ -189,6 +221,8 @@ type SessionState struct {
 	Stored  bool           `json:"stored"`
 	Bytes   int64          `json:"bytes"`
 	Seconds int            `json:"seconds"`
+	// Overridden says that its grant went on without approvals that were missing.
+	Overridden bool `json:"overridden,omitempty"`
 }
 
 // EnrolAsk spends nothing yet: it shows the invite's secret and gets a challenge.
@@ -225,6 +259,9 @@ type Enrolled struct {
 	Person      name.Person `json:"person"`
 	Key         name.Key    `json:"key"`
 	Fingerprint string      `json:"fingerprint"`
+	Pending     bool        `json:"pending,omitempty"`  // it counts once it is vouched for
+	Recovery    bool        `json:"recovery,omitempty"` // all keys that the person had are gone
+	Needed      int         `json:"needed,omitempty"`   // people who have to vouch, unless another key of the person's does
 }
 
 // PassAsk asks to read for 15 minutes with Holder, a fresh in-memory key.

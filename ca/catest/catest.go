@@ -146,7 +146,8 @@ func New(t testing.TB, cfg Config) *CA {
 	Must(t, err)
 	c.Address = l.Addr().String()
 	l.Close()
-	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits, Attestation: makers})
+	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits, Attestation: makers,
+		Seal: c.seal(), Credentials: c.credentials()})
 	Must(t, err)
 	c.Start()
 	t.Cleanup(func() { c.Stop(); mutable(filepath.Join(c.Dir, "store")) })
@@ -157,7 +158,7 @@ func New(t testing.TB, cfg Config) *CA {
 func (c *CA) Start() {
 	c.T.Helper()
 	var err error
-	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve, Commit: c.cfg.Commit})
+	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Credentials: c.credentials(), Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve, Commit: c.cfg.Commit})
 	Must(c.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop, c.done = cancel, make(chan error, 1)

@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/ssh"
@@ -17,40 +18,38 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 	if err := t.applySignature(idx, e); err != nil {
 		return err
 	}
+	if err := errors.Join(t.applyTime(idx, e), t.applyRefusal(e)); err != nil {
+		return err
+	}
 	s := e.Subject
 	at := e.Time.UnixMicro()
 	switch f := e.Facts.(type) {
 	case *ledger.SiteCreated:
 		return t.exec(`INSERT INTO facts_of_site (one, idx, site, policy_idx, policy, founded) VALUES (1, $1, $2, -1, '', 0)`, idx, text(f.Site))
 	case *ledger.SiteChanged:
-		return t.exec(`UPDATE facts_of_site SET idx = $1, site = $2`, idx, text(f.Site))
+		return errors.Join(t.exec(`UPDATE facts_of_site SET idx = $1, site = $2`, idx, text(f.Site)), t.applyRetired(&f.Site))
 	case *ledger.PolicyAdopted:
 		if err := t.exec(`INSERT OR REPLACE INTO policies (sha256, idx) VALUES ($1, $2)`, f.SHA256.String(), idx); err != nil {
 			return err
 		}
 		return t.exec(`UPDATE facts_of_site SET policy_idx = $1, policy = $2`, idx, f.SHA256.String())
-	case *ledger.Founding:
-		return t.exec(`UPDATE facts_of_site SET founded = 1`)
+	case *ledger.KeyEnrolled, *ledger.KeyVouched, *ledger.FoundingSigned, *ledger.Founding, *ledger.KeyProved, *ledger.EnrolmentRenewed:
+		return t.applyKeys(idx, e)
 	case *ledger.InviteCreated:
 		return t.exec(`INSERT INTO invites (hash, kind, name, expires, used) VALUES ($1, $2, $3, $4, 0)`, f.Invite.String(), f.For, f.Name, f.Expires.UnixMicro())
-	case *ledger.KeyEnrolled:
-		if err := t.spend(f.Invite); err != nil {
-			return err
-		}
-		issued := int64(0)
-		if c := (statement.Enrolment{}); statement.Parse([]byte(e.Statement), &c) == nil {
-			issued = c.Issued.Unix()
-		}
-		return t.exec(`INSERT INTO keys (fingerprint, idx, person, name, public_key, credential, counter, issued, suspended) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)`,
-			s.Key, idx, string(s.Person), string(f.Name), f.PublicKey, f.CredentialID, f.Counter, issued)
-	case *ledger.KeySuspended:
-		return t.exec(`UPDATE keys SET suspended = 1 WHERE fingerprint = $1`, s.Key)
+	case *ledger.KeySuspended, *ledger.KeyUnlocked, *ledger.PersonLocked, *ledger.PersonUnlocked, *ledger.ClockAccepted:
+		return t.applyLockout(raw, e)
+	case *ledger.TOTPEnrolled, *ledger.TOTPRemoved, *ledger.TOTPUsed, *ledger.TOTPRefused, *ledger.TOTPLocked, *ledger.TOTPUnlocked:
+		return t.applyTOTP(raw, e)
 	case *ledger.RecipientAdded:
 		return t.exec(`INSERT OR REPLACE INTO recipients (age, idx, person) VALUES ($1, $2, $3)`, f.Age, idx, string(s.Person))
 	case *ledger.PassGranted:
 		return t.exec(`INSERT INTO passes (id, holder, person, until) VALUES ($1, $2, $3, $4)`, f.Pass, f.Holder, string(s.Person), f.Until.UnixMicro())
 	case *ledger.JumpJoined:
 		if err := t.spend(f.Invite); err != nil {
+			return err
+		}
+		if err := t.exec(`DELETE FROM revocations WHERE what = 'jump' AND target = $1`, string(f.Jump.Name)); err != nil { // an operator let it join anew
 			return err
 		}
 		return t.exec(`INSERT OR REPLACE INTO jumps (name, idx, jump, number, fact) VALUES ($1, $2, $3, 0, '')`, string(f.Jump.Name), idx, text(f.Jump))
@@ -73,6 +72,9 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 			return t.exec(`UPDATE requests SET earlier = CASE certificate WHEN '' THEN '' ELSE earlier || certificate || $1 END, serial = $2, certificate = $3 WHERE id = $4`,
 				"\n", fmt.Sprint(f.Serial), f.Certificate, string(s.Request))
 		}
+		return t.applySessionCertificate(e, f)
+	case *ledger.Revoked:
+		return t.applyRevoked(idx, e, f)
 	case *ledger.SessionOpened:
 		if err := t.exec(`INSERT INTO sessions (id, request, n, idx, hash, person, login, host, jump, peer, opened, until, state, ended, head, envelope, seconds, stored)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'open', 0, '', '', 0, 0)`,

@@ -18,6 +18,8 @@ const (
 	OrderRevokeKey         = "revoke-key"         // a SHA256:… fingerprint
 	OrderRevokePerson      = "revoke-person"      // a person
 	OrderRevokeJump        = "revoke-jump"        // a jump
+	OrderRotateKey         = "rotate-key"         // a CA key that becomes active: session_ca:SHA256:…
+	OrderRetireKey         = "retire-key"         // one that is trusted no more, spelled alike
 )
 
 // Order is what an operator orders. What is longer than a line is named by its hash.
