@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"breakglass/ca/api"
@@ -69,6 +71,16 @@ func (c *CA) attested(p *policy.Policy, e *enrolment, from netip.Addr) (*attest.
 		return nil, attestationProblem(refusal, p)
 	}
 	return v, err
+}
+
+// missingRoots are the models that can't be enrolled, since no certificate at hand is one of their roots.
+func (c *CA) missingRoots(p *policy.Policy) (out []string) {
+	for _, m := range p.Enrolment.Models {
+		if !slices.ContainsFunc(c.trust.Roots, func(r *x509.Certificate) bool { return slices.Contains(m.Roots, sha256.Sum256(r.Raw)) }) {
+			out = append(out, m.Name)
+		}
+	}
+	return out
 }
 
 func models(p *policy.Policy) []attest.Model {

@@ -198,9 +198,26 @@ func TestTheFirstSignatureIsTheNewKeys(t *testing.T) {
 func TestADemoThatListsModelsJudgesThem(t *testing.T) {
 	v := attesttest.New(t)
 	c := catest.New(t, catest.Config{Policy: catest.Policy + "\n" + v.PolicyText(), Vendor: v})
-	c.Enrol("alice")
+	alice := c.Enrol("alice")
 	if f, _ := lastOf[*ledger.KeyEnrolled](t, c); f.Software {
 		t.Error("recorded as a software key")
+	}
+	if st, err := c.Status(context.Background()); err != nil || len(st.Rootless) != 0 {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+	// Whoever has the bundle alone sees what the key proved, and by which policy that was enough.
+	g, err := alice.Request("root", "web01")
+	catest.Must(t, err)
+	reader, err := alice.Pass()
+	catest.Must(t, err)
+	bundle, err := reader.Evidence(context.Background(), g.ID)
+	catest.Must(t, err)
+	audit := ledger.NewAudit(ledger.AuditConfig{LedgerKey: c.Pins.Site.LedgerKey, Part: true})
+	for _, e := range bundle.Entries {
+		audit.Add(e.Index, []byte(e.Entry))
+	}
+	if fs, _ := audit.Findings(); len(fs) > 0 || audit.Grant(g.ID).Key.Model != v.Name {
+		t.Errorf("bundle: %v, %+v", fs, audit.Grant(g.ID).Key)
 	}
 	if _, err := c.With("bob", softkey.Config{PIN: catest.PIN}).Spend(c.Token("bob"), "soft"); problem(t, err).Code != api.CodeAttestation {
 		t.Errorf("a software key: %v", err)
@@ -221,6 +238,9 @@ func TestWithoutTheMakersCertificatesNobodyEnrolsButTheCAServes(t *testing.T) {
 	_, err = c.Stranger("alice").Spend(c.Token("alice"), "main")
 	if pr := problem(t, err); pr.Code != api.CodeAttestation || pr.Reasons[0].Code != string(attest.Chain) {
 		t.Errorf("enrolled by: %v", err)
+	}
+	if st, err := c.Status(context.Background()); err != nil || !slices.Equal(st.Rootless, []string{v.Name}) {
+		t.Errorf("status: %+v, %v", st, err)
 	}
 	for what, f := range map[string]ca.FileAttestation{
 		"a file that is not there": {Roots: []string{"/nonexistent/root.pem"}},

@@ -252,6 +252,7 @@ type Status struct {
 	Jumps                 []JumpStatus
 	OpenSessions          int
 	GeoCountry            time.Time
+	Rootless              []string // models of the policy for which no root certificate is at hand
 }
 
 // JumpStatus is one jump's line.
@@ -300,6 +301,7 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 	})
 	_, st.Checkpoint = c.state.Head()
 	st.GeoCountry, _ = c.geo.Built()
+	st.Rootless = c.missingRoots(c.policy.Load())
 	return st, err
 }
 

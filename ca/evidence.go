@@ -139,11 +139,24 @@ func (s *standsOn) key(fp string) error {
 	if errors.Is(err, state.ErrNotFound) {
 		return nil // a machine's
 	}
-	if err == nil {
-		s.want[k.Index] = true
-		s.keys[fp] = true
+	if err != nil || s.keys[fp] {
+		return err
 	}
-	return err
+	s.want[k.Index] = true
+	s.keys[fp] = true
+	b, err := s.tx.Entry(k.Index)
+	if err != nil {
+		return err
+	}
+	e, err := ledger.Decode(b)
+	if err != nil {
+		return err
+	}
+	// The policy that listed its model: without it the bundle shows what the key proved, and not that it was enough.
+	if f, ok := e.Facts.(*ledger.KeyEnrolled); ok && f.Attestation != nil && f.Attestation.Policy != (statement.Hash{}) {
+		return s.policy(f.Attestation.Policy)
+	}
+	return nil
 }
 
 // suspensions adds what became of the keys: a signature by one that was suspended before must show.

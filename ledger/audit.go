@@ -84,6 +84,7 @@ type PersonKey struct {
 	Fingerprint string
 	Index       int64
 	Software    bool
+	Model       string // as the policy calls what it proved to be; "" in a demo
 
 	pub        ssh.PublicKey
 	suspended  bool

@@ -46,7 +46,9 @@ func (a *Audit) attested(f *KeyEnrolled, k *PersonKey) {
 	}
 	if t.Root != statement.Hash(v.Root) || t.Model != v.Model.Name || t.Firmware != v.Firmware {
 		a.fault(FaultAttestation, "the entry says %s, firmware %q, root %s; proved are %s, %q, %x", t.Model, t.Firmware, t.Root, v.Model.Name, v.Firmware, v.Root)
+		return
 	}
+	k.Model = v.Model.Name
 	challenge := sha256.Sum256(t.Challenge)
 	if a.challenges == nil {
 		a.challenges = map[statement.Hash]int64{}

@@ -45,6 +45,7 @@ type statusJSON struct {
 	Sessions   int          `json:"open_sessions"`
 	Geo        time.Time    `json:"geo_built,omitzero"`
 	Jumps      []jumpStatus `json:"jumps"`
+	Rootless   []string     `json:"models_without_root,omitempty"`
 }
 
 type jumpStatus struct {
@@ -55,7 +56,7 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		s.GeoCountry.UTC(), []jumpStatus{}}
+		s.GeoCountry.UTC(), []jumpStatus{}, s.Rootless}
 	if s.GeoCountry.IsZero() {
 		out.Geo = time.Time{}
 	}
@@ -80,6 +81,9 @@ func (a *app) printStatus(s *ca.Status) {
 	line("policy", "%s", s.Policy)
 	line("ledger", "%s", entries(s.Entries))
 	line("keys", "%d enrolled", s.Keys)
+	for _, m := range s.Rootless {
+		line("models", "%s can't be enrolled: none of its roots is in a file of [attestation] roots", m)
+	}
 	if s.Recipients == 0 {
 		line("recipients", "none: no session can be opened until a reader runs `breakglass reviewer init`")
 	} else {

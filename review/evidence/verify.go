@@ -245,8 +245,11 @@ func (c *checker) request() {
 		}
 	}
 	soft := ""
-	if g.Key.Software {
+	switch {
+	case g.Key.Software:
 		soft = ", a software key of the demo"
+	case g.Key.Model != "":
+		soft = fmt.Sprintf(", proved to be a %q", g.Key.Model)
 	}
 	c.ok("request", "signed by %s's %s (counter %d%s), %s, over %s@%s, reason and client key: %q", r.Person, g.Key.Name, g.Touch.Counter, soft, touch, r.Login, r.Host, r.Reason)
 	switch {
