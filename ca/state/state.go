@@ -9,6 +9,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -164,7 +165,7 @@ func (s *State) Do(ctx context.Context, fn func(*Tx) error) error {
 		case <-j.done:
 			return j.err
 		default:
-			return ErrClosed
+			return cmp.Or(s.failed, ErrClosed)
 		}
 	}
 }

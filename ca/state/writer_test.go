@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mattn/go-sqlite3"
+
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 )
@@ -369,5 +371,69 @@ func TestFullDiskRefusesAndRecovers(t *testing.T) {
 	head, note := s.Head()
 	if got, err := ledger.OpenCheckpoint(note, vkey); err != nil || got != head || head.Size != stood+1 {
 		t.Errorf("head %v, note %v: %v", head, got, err)
+	}
+}
+
+// TestFailedDiskEndsTheWriter: after a failed sync nothing that this process reads can be trusted to be on the disk.
+func TestFailedDiskEndsTheWriter(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s, _ := openAt(t, dir)
+	if err := s.Do(ctx, appends(started("1"))); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	cfg := s.cfg
+	cfg.Commit = func(func() error) error {
+		return sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrFsync}
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Do(ctx, appends(started("2"))); !errors.Is(err, ErrFailed) {
+		t.Errorf("a commit whose sync failed: %v", err)
+	}
+	select {
+	case <-s.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the writer goes on")
+	}
+	if err := s.Err(); !errors.Is(err, ErrFailed) {
+		t.Errorf("why it ended: %v", err)
+	}
+	if err := s.Do(ctx, appends(started("3"))); !errors.Is(err, ErrFailed) {
+		t.Errorf("the next caller reads %v", err)
+	}
+	s.Close()
+	s, _ = openAt(t, dir)
+	defer s.Close()
+	if head, _ := s.Head(); head.Size != 1 {
+		t.Errorf("%d entries stand, want 1", head.Size)
+	}
+}
+
+// TestFoldedLogStaysShort: the log is folded into the database beside the commits, and begun anew.
+func TestFoldedLogStaysShort(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s, _ := openAt(t, dir)
+	defer s.Close()
+	text := strings.Repeat("x", 2000)
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); {
+		if err := s.Do(ctx, appends(started(text))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(3 * foldEvery)
+	var busy, pages, folded int
+	if err := s.wal.db.QueryRow(`PRAGMA wal_checkpoint(PASSIVE)`).Scan(&busy, &pages, &folded); err != nil {
+		t.Fatal(err)
+	}
+	if pages != folded {
+		t.Errorf("%d of %d pages are folded though nobody writes", folded, pages)
+	}
+	if st, err := os.Stat(filepath.Join(dir, "ca.db-wal")); err != nil || st.Size() > 2*maxLog*4096 {
+		t.Errorf("the log: %v, %v", st, err)
 	}
 }
