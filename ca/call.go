@@ -1,12 +1,12 @@
 package ca
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/netip"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -20,11 +20,14 @@ import (
 
 // caller is who signed a call: a key, and what it stands for.
 type caller struct {
-	key    ssh.PublicKey
-	jump   name.Jump   // a joined jump's key
-	person name.Person // a pass's holder, while it lasts
-	pass   string
-	st     *statement.Call
+	key     ssh.PublicKey
+	jump    name.Jump   // a joined jump's key
+	revoked name.Jump   // a jump's key that was revoked: it hears of that, and nothing else
+	person  name.Person // a pass's holder, while it lasts
+	pass    string
+	st      *statement.Call
+	// founder is the holder of a pass from before the founding: an owner, who reads what there is to be founded and nothing else.
+	founder name.Person
 }
 
 func (c *caller) fingerprint() string { return ssh.FingerprintSHA256(c.key) }
@@ -62,7 +65,10 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 	}
 	if d := now.Sub(st.Issued); d > api.CallSkew || d < -api.CallSkew {
 		c.strangers.add("call_clock", from)
-		return nil, &api.Problem{Status: 401, Code: "clock", Detail: "this machine's clock is " + d.Round(time.Second).String() + " behind the CA's", Next: []string{"set the clock to " + now.Format(time.RFC3339)}}
+		if err := c.jumpSays(r.Context(), sig.PublicKey, st.Issued, now); err != nil {
+			return nil, err
+		}
+		return nil, &api.Problem{Status: 401, Code: api.CodeClock, Detail: bothClocks("this machine's", st.Issued, now), Next: []string{"set the clock to " + now.Format(time.RFC3339)}}
 	}
 	who := &caller{key: sig.PublicKey, st: &st}
 	if err := c.state.View(r.Context(), func(tx *state.Tx) error {
@@ -73,9 +79,11 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 		for _, j := range jumps {
 			if k, err := parseKey(j.Jump.Key); err == nil && string(k.Marshal()) == string(who.key.Marshal()) {
 				if v, err := tx.JumpKeyRevoked(j.Jump.Key); err != nil || v {
+					who.revoked = j.Jump.Name
 					return err
 				}
 				who.jump = j.Jump.Name
+				c.clocks.heard(who.jump, st.Issued, now)
 			}
 		}
 		p, err := tx.PassOf(authorized(who.key))
@@ -89,16 +97,15 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 		}
 		// A pass reads for the person as the policy knows them now.
 		if _, known := c.policy.Load().Person(p.Person); known && now.Before(p.Until) {
-			keys, err := tx.Keys(p.Person)
-			if err != nil {
+			if who.person, who.founder, err = c.reader(tx, p, now); err != nil {
 				return err
 			}
-			if slices.ContainsFunc(keys, func(k state.Key) bool { return !k.Suspended && !k.Revoked }) {
-				who.person, who.pass = p.Person, p.ID
+			if who.person != "" {
+				who.pass = p.ID
 			}
 			// And from where the policy lets anybody ask at all: a pass's key that was carried off reads nothing there.
-			if who.person != "" && c.place(from) != nil {
-				who.person, who.pass = "", ""
+			if who.person+who.founder != "" && c.place(from) != nil {
+				who.person, who.founder, who.pass = "", "", ""
 			}
 		}
 		return nil
@@ -119,9 +126,22 @@ func (c *CA) sealed(who *caller, body []byte, from netip.Addr) error {
 	}
 	// Last, so that a stranger can't fill the memory of nonces with keys that stand for nothing: then no call of anybody would be new. Any
 	// other key may at most read its own request, and reading that twice is no harm.
-	if (who.jump != "" || who.person != "") && !c.calls.first(who.st.Nonce, who.st.Issued.Add(2*api.CallSkew)) {
+	if (who.jump != "" || who.person != "" || who.founder != "") && !c.calls.first(who.st.Nonce, who.st.Issued.Add(2*api.CallSkew)) {
 		c.strangers.add("call_repeated", from)
 		return passNeeded()
 	}
 	return nil
+}
+
+// jumpSays notes the time of a jump whose call is refused for it: were those not heard, a CA whose clock is far off would hear none.
+func (c *CA) jumpSays(ctx context.Context, key ssh.PublicKey, theirs, ours time.Time) error {
+	return c.state.View(ctx, func(tx *state.Tx) error {
+		jumps, err := tx.Jumps()
+		for _, j := range jumps {
+			if k, err := parseKey(j.Jump.Key); err == nil && string(k.Marshal()) == string(key.Marshal()) {
+				c.clocks.heard(j.Jump.Name, theirs, ours)
+			}
+		}
+		return err
+	})
 }

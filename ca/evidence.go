@@ -22,8 +22,13 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 		return nil, passNeeded()
 	}
 	out := &api.Evidence{Request: id}
-	return out, c.state.View(ctx, func(tx *state.Tx) error {
-		own, err := tx.OfRequest(string(id))
+	var row state.Request // zero if there is none
+	err := c.state.View(ctx, func(tx *state.Tx) error {
+		var err error
+		if row, err = tx.Request(id); err != nil && !errors.Is(err, state.ErrNotFound) {
+			return err
+		}
+		own, err := c.ofGrant(tx, id, out)
 		if err != nil {
 			return err
 		}
@@ -72,6 +77,43 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 		}
 		return nil
 	})
+	if err == nil {
+		c.shown(&row, who)
+	}
+	return out, err
+}
+
+// ofGrant gives the indexes of the entries about a request, and about what was asked about it under ids of their own: its extensions, and overrides that
+// were refused. An extension's evidence is its grant's.
+func (c *CA) ofGrant(tx *state.Tx, id name.RequestID, out *api.Evidence) ([]int64, error) {
+	row, err := tx.Request(id)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if row.Kind == statement.RequestExtend && row.State != "denied" {
+		out.Request = row.Of
+		if row, err = tx.Request(row.Of); err != nil {
+			return nil, err
+		}
+	}
+	own, err := tx.OfRequest(string(row.ID))
+	if err != nil {
+		return nil, err
+	}
+	about, err := tx.RequestsOf(row.ID)
+	for _, r := range about {
+		if r.Person != row.Person { // somebody else's act, refused: no part of this
+			continue
+		}
+		more, err := tx.OfRequest(string(r.ID))
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, more...)
+	}
+	return own, err
 }
 
 type standsOn struct {
@@ -107,7 +149,13 @@ func (s *standsOn) entry(n int64) error {
 		}
 	}
 	switch f := e.Facts.(type) {
+	case *ledger.RequestOpened:
+		if f.Waits != nil {
+			return s.policy(f.Waits.Used.Policy)
+		}
 	case *ledger.GrantAllowed:
+		return s.policy(f.Used.Policy)
+	case *ledger.GrantExtended:
 		return s.policy(f.Used.Policy)
 	case *ledger.RequestDenied:
 		return s.policy(f.Used.Policy)

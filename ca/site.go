@@ -94,6 +94,9 @@ func (c *CA) join(ctx context.Context, q *api.JoinAsk, from netip.Addr) (*api.Jo
 				return &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "that key is the jump " + string(o.Jump.Name) + "'s", Next: []string{"join from a directory of its own"}}
 			}
 		}
+		if v, err := tx.JumpKeyRevoked(authorized(keys[0])); err != nil || v {
+			return errors.Join(err, &api.Problem{Status: 409, Code: api.CodeRevoked, Detail: "that key was revoked with its jump", Next: []string{"join from a new directory: it makes new keys"}})
+		}
 		j := ledger.SiteJump{Name: name.Jump(i.Name), Addresses: q.Addresses, Source: source, Key: authorized(keys[0]), HostKey: authorized(keys[1])}
 		if _, _, err := tx.Append(c.entry(ledger.JumpActor(j.Name), ledger.Subject{Jump: j.Name}, &ledger.JumpJoined{Jump: j, Invite: h})); err != nil {
 			return err

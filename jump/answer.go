@@ -27,6 +27,7 @@ type order struct {
 	person     name.Person
 	login      name.Login
 	host       name.Host
+	index      int64          // of the entry
 	bind       statement.Hash // of the entry
 	checkpoint ledger.Checkpoint
 	opened     *ledger.SessionOpened
@@ -76,7 +77,7 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 	if o.Key != q.Key || o.SSHSession != q.SSHSession || o.Peer != q.Peer || o.Serial != c.cert.Serial {
 		return nil, bad("the entry names another connection")
 	}
-	d := &order{session: s.Session, person: s.Person, login: s.Login, host: s.Host, bind: ledger.EntryHash(raw), checkpoint: cp, opened: o}
+	d := &order{session: s.Session, person: s.Person, login: s.Login, host: s.Host, index: a.Entry.Index, bind: ledger.EntryHash(raw), checkpoint: cp, opened: o}
 	if d.cert, err = sshcert.Parse([]byte(o.Certificate)); err != nil {
 		return nil, bad("%w", err)
 	}

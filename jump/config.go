@@ -24,6 +24,8 @@ type CA interface {
 	OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.SessionAnswer, error)
 	// HostCerts gets host certificates over the jump's host key.
 	HostCerts(ctx context.Context, ask *api.HostCertsAsk) (*api.HostCertsAnswer, error)
+	// JumpOrders waits for entries behind after that concern jumps; none is a sign of life. after -1 asks only how far the ledger is.
+	JumpOrders(ctx context.Context, after int64, wait time.Duration) (*api.JumpOrders, error)
 	facts.Sender
 	ship.Store
 }

@@ -47,6 +47,8 @@ const (
 	quickReads = 100
 	// goodbyeTimeout bounds what a person is told at a cut: one that doesn't read is not waited for.
 	goodbyeTimeout = 2 * time.Second
+	// revokeTimeout is that for a revocation: the connection to the host is closed after it, whether the person has read why or not.
+	revokeTimeout = 300 * time.Millisecond
 	// leaveTimeout is how long a client may take to leave after it was told.
 	leaveTimeout = time.Second
 	// lingerTimeout bounds how long a host may take to read what a client sent before it left.

@@ -55,6 +55,8 @@ type authority struct {
 	asked     int                           // sessions asked for
 	change    func(o *ledger.SessionOpened) // before the entry is written
 	onlyAsked map[name.Host]bool            // names that only a question for them certifies
+	orders    []told                        // entries that jumps hear of
+	garble    func(*api.JumpOrders)         // lies about them
 }
 
 // testHost is a host as the policy has it.

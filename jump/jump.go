@@ -38,6 +38,7 @@ type Jump struct {
 	sessions map[*session]struct{}
 	conns    map[net.Conn]struct{}
 	hostAlgs map[name.Host][]string
+	ears     ears
 	stopping bool
 	failure  error
 	failed   chan struct{}
@@ -56,7 +57,7 @@ func New(cfg Config) (*Jump, error) {
 		return nil, fmt.Errorf("opening jump: %w", err)
 	}
 	j := &Jump{cfg: cfg, log: cfg.Logger, trust: t, source: firstSource(cfg.Sources), caps: caps{byNet: map[string]int{}},
-		sessions: map[*session]struct{}{}, conns: map[net.Conn]struct{}{}, hostAlgs: map[name.Host][]string{}, failed: make(chan struct{})}
+		sessions: map[*session]struct{}{}, conns: map[net.Conn]struct{}{}, hostAlgs: map[name.Host][]string{}, ears: ears{after: -1}, failed: make(chan struct{})}
 	j.facts, err = facts.Open(facts.Config{Jump: cfg.Name, Origin: t.origin, Signer: cfg.Key, Journal: cfg.Journal, Sender: cfg.CA, Now: cfg.Now, Logger: cfg.Logger})
 	if err != nil {
 		return nil, fmt.Errorf("opening jump: %w", err)
@@ -90,6 +91,7 @@ func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
 	defer wg.Wait()
 	defer cancel() // before the waiting
 	wg.Go(func() { j.hostCerts.run(work) })
+	wg.Go(func() { j.listen(work) })
 	forgot := make(chan error, 1)
 	wg.Go(func() {
 		if err := j.facts.Run(work); errors.Is(err, facts.ErrForgot) {
@@ -321,6 +323,7 @@ type State struct {
 	Facts    int64 `json:"facts"`
 	Acked    int64 `json:"acked"` // facts that the CA has
 	Names    int   `json:"names"` // hosts with a host certificate
+	Deaf     bool  `json:"deaf"`  // doesn't hear of revocations: the CA gives no sign of life
 }
 
 // State says what the jump is doing just now.
@@ -329,6 +332,7 @@ func (j *Jump) State() State {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.Sessions = len(j.sessions)
+	s.Deaf = j.ears.deaf()
 	if j.shipper != nil {
 		s.Unsent = j.shipper.Left()
 	}

@@ -81,6 +81,10 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	if !j.keepSession(s) {
 		return nil, s.never(endStopped, say(errors.New("stopping"), "this jump is going down or full", "breakglass ssh "+s.target()))
 	}
+	if h := j.expect(o); h != nil { // heard while the CA's answer was on its way
+		s.cut(endRevoked, h.text())
+		return nil, s.cutEarly()
+	}
 	first := fmt.Sprintf("%s@%s from %s, %s", o.login, o.host, c.peer, printable(string(d.meta.ClientVersion())))
 	err = s.rec.now(transcript.Event{Kind: transcript.KindWall, Data: transcript.EncodeWall(j.cfg.Now())}, act(0, "connection", first))
 	if err != nil {
@@ -97,7 +101,7 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	}
 	if !s.take(up, func() { d.Close() }) {
 		up.client.Close()
-		return nil, s.never(endStopped, say(errors.New("cut while opening"), "the session was cut before it began", "breakglass ssh "+s.target()))
+		return nil, s.never(endStopped, s.cutEarly())
 	}
 	if err := s.rec.now(act(0, "host", fmt.Sprintf("logged in at %s, %s", s.up.address, printable(string(s.up.client.ServerVersion()))))); err != nil {
 		return nil, s.never(endFailed, say(err, "the session can't be recorded, so it isn't opened"))
@@ -105,6 +109,17 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	log.Info("session opened", "person", o.person, "login", o.login, "host", o.host, "peer", c.peer, "until", o.opened.Until)
 	s.start()
 	return s, nil
+}
+
+// cutEarly says why a session was cut before it began.
+func (s *session) cutEarly() error {
+	s.mu.Lock()
+	reason, text := s.reason, s.parting
+	s.mu.Unlock()
+	if reason == endRevoked {
+		return say(errRevoked, strings.TrimPrefix(text, "breakglass: "))
+	}
+	return say(errors.New("cut while opening"), "the session was cut before it began", "breakglass ssh "+s.target())
 }
 
 func target(c *claim) string { return string(c.grant.Login) + "@" + string(c.grant.Host) }

@@ -1,6 +1,7 @@
 package jump
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -24,6 +25,7 @@ const (
 	endFailed      = "journal_failed"   //
 	endStopped     = "jump_stopped"     //
 	endPanic       = "panic"            //
+	endRevoked     = "revoked"          // it, its grant, key, person or jump
 	endWrongHost   = "wrong_host_key"   // never had a channel
 	endUnreachable = "host_unreachable" // never had a channel
 )
@@ -33,15 +35,18 @@ type session struct {
 	j     *Jump
 	order *order
 	rec   *recorder
-	until time.Time
 
 	activeAt atomic.Int64 // nanoseconds since rec.began
 
 	mu       sync.Mutex
 	up       *upstream // nil until logged in; then it stays
 	hangUp   func()    // closes the person's connection; nil until the session is theirs
-	over     bool      // nothing new may begin
+	until    time.Time // moves with an extension
+	extended time.Time // when that is, on the monotonic clock; zero: as the order says
+	ends     []*time.Timer
+	over     bool // nothing new may begin
 	reason   string
+	parting  string // what the person is told when the session is cut
 	exit     string
 	exitCode *int
 	last     uint32
@@ -145,32 +150,27 @@ func (s *session) notice(text string) {
 func (s *session) greeting() []string {
 	return []string{
 		fmt.Sprintf("breakglass: %s on %s as %s is recorded, all of it, as %s.", s.order.person, s.order.host, s.order.login, s.order.session),
-		fmt.Sprintf("breakglass: it runs under grant %s, until %s.", s.order.session.Request(), clockTime(s.until)),
+		fmt.Sprintf("breakglass: it runs under grant %s, until %s.", s.order.session.Request(), clockTime(s.ending())),
 	}
+}
+
+func (s *session) ending() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.until
 }
 
 func clockTime(t time.Time) string { return t.UTC().Format("15:04 UTC") }
 
 // start lets the session run: warnings, its end, the idle limit. All count on the monotonic clock from the CA's "seconds left".
 func (s *session) start() {
-	at := func(d time.Duration, f func()) {
-		if d > 0 {
-			s.timers = append(s.timers, time.AfterFunc(d, f))
-		}
-	}
 	s.active()
 	s.mu.Lock()
-	for _, w := range []struct {
-		before time.Duration
-		text   string
-	}{{5 * time.Minute, "5 minutes"}, {time.Minute, "1 minute"}} {
-		at(s.order.left-w.before, func() {
-			s.notice(fmt.Sprintf("breakglass: your grant ends in %s (%s).", w.text, clockTime(s.until)))
-		})
+	left := s.order.left
+	if !s.extended.IsZero() {
+		left = time.Until(s.extended)
 	}
-	s.timers = append(s.timers, time.AfterFunc(s.order.left, func() {
-		s.cut(endGrant, "breakglass: your grant has ended, and this session with it. Nothing shown is missing.\r\nbreakglass: hint: ask again: breakglass ssh "+s.target())
-	}))
+	s.schedule(left)
 	s.mu.Unlock()
 	if idle := time.Duration(s.order.opened.IdleSeconds) * time.Second; idle > 0 {
 		s.watchIdle(idle)
@@ -179,6 +179,9 @@ func (s *session) start() {
 	go func() {
 		defer s.guard("waiting for the host")
 		s.up.client.Wait()
+		if s.isCut() { // by us: whoever cuts it closes it, once the person was told
+			return
+		}
 		// What the host sent before it left still drains to the person.
 		drained := make(chan struct{})
 		go func() { s.idleChannels(); close(drained) }()
@@ -251,8 +254,12 @@ func (s *session) cut(reason, text string) {
 		<-s.done // whoever was first tells the person and closes
 		return
 	}
-	s.reason = reason
+	s.reason, s.parting = reason, text
 	s.mu.Unlock()
+	patience := goodbyeTimeout
+	if reason == endRevoked {
+		patience = revokeTimeout
+	}
 	// As far as it can be recorded and read; neither is waited for.
 	s.rec.goodbye(reason, text)
 	var told sync.WaitGroup
@@ -264,6 +271,15 @@ func (s *session) cut(reason, text string) {
 	}
 	all := make(chan struct{})
 	go func() { told.Wait(); close(all) }()
+	late, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if reason == endRevoked {
+		select {
+		case <-all:
+		case <-late.Done():
+		}
+		s.leaveHost() // before the client takes its time to leave
+	}
 	select {
 	case <-all:
 		// A client whose channel is closed leaves by itself. Closing the connection at once would reset it while the client
@@ -278,9 +294,25 @@ func (s *session) cut(reason, text string) {
 			case <-time.After(leaveTimeout):
 			}
 		}
-	case <-time.After(goodbyeTimeout):
+	case <-late.Done():
 	}
 	s.close(reason)
+}
+
+func (s *session) isCut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason != ""
+}
+
+// leaveHost closes the connection to the host: nothing passes any more.
+func (s *session) leaveHost() {
+	s.mu.Lock()
+	up := s.up
+	s.mu.Unlock()
+	if up != nil {
+		up.client.Close()
+	}
 }
 
 // close ends the session and tells of it. It returns when all is told.
@@ -291,7 +323,7 @@ func (s *session) close(reason string) {
 		if s.reason == "" {
 			s.reason = reason
 		}
-		for _, t := range s.timers {
+		for _, t := range append(s.timers, s.ends...) {
 			t.Stop()
 		}
 		up, hangUp := s.up, s.hangUp

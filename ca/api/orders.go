@@ -12,7 +12,7 @@ const (
 	CodeNotOperator    = "not_operator"    // 403: the policy names others
 	CodeOperatorNeeded = "operator_needed" // 403: after the founding it takes an operator's touch
 	CodeRevoked        = "revoked"         // 403: what was shown has been revoked
-	CodeKeyState      = "key_state"        // 403: the key's enrolment does not count for this
+	CodeKeyState       = "key_state"       // 403: the key's enrolment does not count for this
 	CodeUnknownTarget  = "unknown_target"  // 404: there is no such thing to order about
 	CodeOver           = "over"            // 409: it was revoked, or has ended, before
 )

@@ -1,0 +1,156 @@
+package jump
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"breakglass/ca/api"
+	"breakglass/internal/name"
+	"breakglass/ledger"
+)
+
+// say puts an entry into the authority's ledger that jumps hear of.
+func (a *authority) say(t testing.TB, s ledger.Subject, f ledger.Facts) {
+	t.Helper()
+	raw, err := ledger.Encode(&ledger.Entry{Time: ledger.At(time.Now()), Actor: ledger.PersonActor(s.Person), Subject: s, Facts: f})
+	check(t, err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	check(t, a.tree.Append(raw))
+	a.orders = append(a.orders, told{a.tree.Size() - 1, string(raw)})
+}
+
+// told is an entry that concerns jumps.
+type told struct {
+	index int64
+	raw   string
+}
+
+func (a *authority) JumpOrders(ctx context.Context, after int64, wait time.Duration) (*api.JumpOrders, error) {
+	for end := time.Now().Add(wait); ; {
+		a.mu.Lock()
+		down := a.down
+		out, err := a.ordersAfter(after)
+		a.mu.Unlock()
+		switch {
+		case down:
+			return nil, errDown
+		case err != nil:
+			return nil, err
+		case len(out.Entries) > 0, after < 0, time.Now().After(end):
+			return out, nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (a *authority) ordersAfter(after int64) (*api.JumpOrders, error) {
+	if a.tree.Size() == 0 { // as the CA's first entry
+		raw, err := ledger.Encode(&ledger.Entry{Time: ledger.At(time.Now()), Actor: ledger.ActorCA, Facts: &ledger.CAStarted{Version: "test"}})
+		if err != nil {
+			return nil, err
+		}
+		if err := a.tree.Append(raw); err != nil {
+			return nil, err
+		}
+	}
+	n := a.tree.Size()
+	cp, err := a.tree.Checkpoint(n)
+	if err != nil {
+		return nil, err
+	}
+	s, err := ledger.NewSigner(a.skey)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.JumpOrders{Index: n - 1, Now: time.Now()}
+	if out.Checkpoint, err = (ledger.Checkpoint{Origin: testOrigin, Size: n, Root: cp.Root}).Sign(s); err != nil {
+		return nil, err
+	}
+	for _, o := range a.orders {
+		if after < 0 || o.index <= after {
+			continue
+		}
+		proof, err := ledger.ProveInclusion(n, o.index, &a.tree)
+		if err != nil {
+			return nil, err
+		}
+		out.Entries = append(out.Entries, api.ProvenEntry{Index: o.index, Entry: o.raw, Proof: proof})
+	}
+	if a.garble != nil {
+		a.garble(out)
+	}
+	return out, nil
+}
+
+// A revocation that reaches a session ends it within a second, and the person reads by whom and why; one that doesn't leaves it alone.
+func TestARevocationEndsTheSessionsThatItReaches(t *testing.T) {
+	key := "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	for _, c := range []struct {
+		what   string
+		target func(id name.RequestID, o *ledger.SessionOpened) string
+		ends   bool
+	}{
+		{ledger.RevokedGrant, func(id name.RequestID, _ *ledger.SessionOpened) string { return string(id) }, true},
+		{ledger.RevokedSession, func(id name.RequestID, _ *ledger.SessionOpened) string { return string(id.Session(1)) }, true},
+		{ledger.RevokedPerson, func(name.RequestID, *ledger.SessionOpened) string { return "alice" }, true},
+		{ledger.RevokedKey, func(name.RequestID, *ledger.SessionOpened) string { return key }, true},
+		{ledger.RevokedJump, func(name.RequestID, *ledger.SessionOpened) string { return "jump-a" }, true},
+		{ledger.RevokedCertificate, func(_ name.RequestID, o *ledger.SessionOpened) string { return strconv.FormatUint(o.Serial, 10) }, true},
+		{ledger.RevokedGrant, func(name.RequestID, *ledger.SessionOpened) string { return "aaa-aaa" }, false},
+		{ledger.RevokedSession, func(id name.RequestID, _ *ledger.SessionOpened) string { return string(id.Session(2)) }, false},
+		{ledger.RevokedPerson, func(name.RequestID, *ledger.SessionOpened) string { return "bob" }, false},
+		{ledger.RevokedJump, func(name.RequestID, *ledger.SessionOpened) string { return "jump-b" }, false},
+	} {
+		what := c.what
+		if !c.ends {
+			what += " of another"
+		}
+		t.Run(what, func(t *testing.T) {
+			var opened *ledger.SessionOpened
+			w := newWorld(t, func(w *world) {
+				w.ca.change = func(o *ledger.SessionOpened) { o.Used.Touch.Key, opened = key, o }
+			})
+			g := w.grant()
+			there := filepath.Join(t.TempDir(), "there")
+			var revoked time.Time
+			go func() {
+				for _, err := os.Stat(there); err != nil; _, err = os.Stat(there) {
+					time.Sleep(5 * time.Millisecond)
+				}
+				w.ca.mu.Lock()
+				o := opened
+				w.ca.mu.Unlock()
+				revoked = time.Now()
+				w.ca.say(t, ledger.Subject{Person: "carol"}, &ledger.Revoked{What: c.what, Target: c.target(g.request, o), Why: "laptop stolen", How: ledger.RevokedByOrder})
+			}()
+			r := w.ssh(g, nil, "echo before; touch "+there+"; sleep 2; echo after")
+			took := time.Since(revoked)
+			if !c.ends {
+				if r.code != 0 || r.stdout != "before\nafter\n" {
+					t.Errorf("ended by what doesn't reach it: %+v", r)
+				}
+				return
+			}
+			if r.code != 255 || r.stdout != "before\n" || !strings.Contains(r.stderr, "by carol: laptop stolen") {
+				t.Errorf("%+v", r)
+			}
+			if took > time.Second {
+				t.Errorf("ended %v after the revocation", took)
+			}
+			if e := w.ended(g, 1); e.Reason != endRevoked {
+				t.Errorf("the fact says %q", e.Reason)
+			}
+			w.session(g, 1).has("0 act revoked")
+		})
+	}
+}
