@@ -1,14 +1,18 @@
 package ca_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,9 +24,66 @@ import (
 
 const childDir = "BREAKGLASS_CA_TEST_DIR"
 
-// TestKilledWhileIssuing kills the CA's process in the middle of its work: each certificate that somebody got is in the ledger, and the
-// ledger is whole.
-func TestKilledWhileIssuing(t *testing.T) {
+// toldFile is what the clients of TestKilled were told, one line each, outside of the CA's directory: "certificate TEXT", "pass ID" or
+// "denied REQUEST".
+type toldFile struct {
+	t  testing.TB
+	f  *os.File
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func newToldFile(t testing.TB) *toldFile {
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "told"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	catest.Must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return &toldFile{t: t, f: f, n: map[string]int{}}
+}
+
+func (l *toldFile) add(what, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n[what]++
+	if _, err := fmt.Fprintln(l.f, what, text); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// audit holds every line against the ledger, and the ledger against itself.
+func (l *toldFile) audit(c *catest.CA) {
+	l.t.Helper()
+	stands := map[string]bool{}
+	for _, e := range c.Entries() {
+		switch f := e.Facts.(type) {
+		case *ledger.CertificateIssued:
+			stands["certificate "+f.Certificate] = true
+		case *ledger.PassGranted:
+			stands["pass "+f.Pass] = true
+		case *ledger.RequestDenied:
+			stands["denied "+string(e.Subject.Request)] = true
+		}
+	}
+	_, err := l.f.Seek(0, io.SeekStart)
+	catest.Must(l.t, err)
+	lines := bufio.NewScanner(l.f)
+	lines.Buffer(nil, 1<<20)
+	n := 0
+	for lines.Scan() {
+		n++
+		if !stands[lines.Text()] {
+			l.t.Errorf("somebody was told what the ledger lacks: %.90s", lines.Text())
+		}
+	}
+	catest.Must(l.t, lines.Err())
+	if want := l.n["certificate"] + l.n["pass"] + l.n["denied"]; n != want {
+		l.t.Errorf("the file has %d lines, %d were told", n, want)
+	}
+	c.Audit()
+}
+
+// TestKilled kills the CA's process at random points under load: whatever any client was told — a certificate, a pass, a refusal — is in the
+// ledger, and the ledger is whole.
+func TestKilled(t *testing.T) {
 	if dir := os.Getenv(childDir); dir != "" {
 		c, err := ca.Open(ca.Config{Dir: dir})
 		catest.Must(t, err)
@@ -32,11 +93,29 @@ func TestKilledWhileIssuing(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("N")); err == nil && n > 0 {
 		rounds = n
 	}
-	c := catest.New(t, catest.Config{})
-	people := []*catest.Person{c.Enrol("alice")}
-	for range rounds {
+	const (
+		clients = 6
+		longest = 400 * time.Millisecond // until the kill, once somebody was answered
+		fresh   = 20                     // rounds on one ledger: each audits all of it
+	)
+	var c *catest.CA
+	var told *toldFile
+	var people []*catest.Person
+	total := map[string]int{}
+	began := time.Now()
+	for round := range rounds {
+		if round%fresh == 0 {
+			if c != nil {
+				c.Stop()
+			}
+			c, told, people = catest.New(t, catest.Config{Policy: crowdPolicy(clients), Limits: many}), newToldFile(t), nil
+			for i := range clients {
+				people = append(people, c.Enrol(crowdPerson(i)))
+			}
+			people = append(people, c.Enrol("bob"))
+		}
 		c.Stop()
-		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWhileIssuing$", "-test.count=1")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.count=1")
 		cmd.Env = append(os.Environ(), childDir+"="+c.Dir)
 		catest.Must(t, cmd.Start())
 		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -45,81 +124,87 @@ func TestKilledWhileIssuing(t *testing.T) {
 				break
 			} else if time.Now().After(end) {
 				cmd.Process.Kill()
+				cmd.Wait()
 				t.Fatal(err)
 			}
 		}
-		var mu sync.Mutex
-		var got []string
+		begun := make(chan struct{})
+		begin := sync.OnceFunc(func() { close(begun) })
 		var wg sync.WaitGroup
-		var n atomic.Int64
-		for _, p := range people {
+		for i, p := range people {
 			wg.Go(func() {
 				for {
-					g, err := p.Request("root", "web01")
-					if err != nil {
+					var err error
+					if i < clients {
+						err = told.certificate(p)
+					} else if err = told.pass(p); err == nil {
+						err = told.denied(p)
+					}
+					if err != nil { // the CA is gone; it must not have answered
 						if pr := (*api.Problem)(nil); errors.As(err, &pr) {
 							t.Errorf("before the kill: %v", err)
 						}
+						begin()
 						return
 					}
-					mu.Lock()
-					got = append(got, g.Certificate)
-					mu.Unlock()
-					if n.Add(1) == 12 {
-						cmd.Process.Kill()
-					}
+					begin()
 				}
 			})
 		}
+		<-begun
+		time.Sleep(rand.N(longest))
+		cmd.Process.Kill()
 		wg.Wait()
 		cmd.Wait()
 		c.Start()
-		issued := map[string]bool{}
-		for _, e := range c.Entries() {
-			if f, ok := e.Facts.(*ledger.CertificateIssued); ok {
-				issued[f.Certificate] = true
+		told.audit(c)
+		if (round+1)%fresh == 0 || round+1 == rounds {
+			for what, n := range told.n {
+				total[what] += n
 			}
 		}
-		if len(got) < 12 {
-			t.Errorf("only %d certificates before the kill", len(got))
+		if t.Failed() {
+			t.Fatalf("in round %d", round+1)
 		}
-		for _, cert := range got {
-			if !issued[cert] {
-				t.Errorf("a certificate was handed out that the ledger lacks: %.80s", cert)
-			}
-		}
-		c.Audit()
 	}
+	if total["certificate"] == 0 || total["pass"] == 0 || total["denied"] == 0 {
+		t.Errorf("hardly anybody was told anything: %v", total)
+	}
+	t.Logf("%d kills in %v; told and in the ledger: %d certificates, %d passes, %d refusals", rounds, time.Since(began).Round(time.Second),
+		total["certificate"], total["pass"], total["denied"])
 }
 
-// TestOneNonceOneCertificate: of many answers to one statement exactly one gets a certificate.
-func TestOneNonceOneCertificate(t *testing.T) {
-	c := catest.New(t, catest.Config{})
-	alice := c.Enrol("alice")
-	for range 3 { // a network's burst is bounded
-		ch, err := alice.Client.Ask(context.Background(), alice.Want(catest.NewKey(t).PublicKey()))
-		catest.Must(t, err)
-		var answers []string
-		for range 8 {
-			answers = append(answers, alice.Sign(ch))
-		}
-		var won atomic.Int64
-		var wg sync.WaitGroup
-		for _, a := range answers {
-			wg.Go(func() {
-				if _, err := alice.Client.SignRequest(context.Background(), ch.ID, api.Signed{SSHSIG: a}); err == nil {
-					won.Add(1)
-				} else if p := problem(t, err); p.Code != api.CodeExpired {
-					t.Errorf("a loser reads %s", p.Code)
-				}
-			})
-		}
-		wg.Wait()
-		if won.Load() != 1 {
-			t.Errorf("%d certificates for one statement", won.Load())
-		}
+func (l *toldFile) certificate(p *catest.Person) error {
+	g, err := p.Request("root", "web01")
+	if err == nil {
+		l.add("certificate", g.Certificate)
 	}
-	c.Audit()
+	return err
+}
+
+func (l *toldFile) pass(p *catest.Person) error {
+	ch, err := p.Client.Pass(context.Background(), api.PassAsk{Person: string(p.Name), Holder: catest.Line(catest.NewKey(l.t).PublicKey())})
+	if err != nil {
+		return err
+	}
+	st, err := p.Client.SignPass(context.Background(), ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
+	if err == nil {
+		l.add("pass", st.Pass)
+	}
+	return err
+}
+
+// denied asks for what no rule gives.
+func (l *toldFile) denied(p *catest.Person) error {
+	_, err := p.Request("root", "web01")
+	if pr := (*api.Problem)(nil); errors.As(err, &pr) && pr.Code == api.CodeDenied {
+		l.add("denied", string(pr.Request))
+		return nil
+	}
+	if err == nil {
+		l.t.Error("bob was let in, whom no rule lets in")
+	}
+	return err
 }
 
 // TestRestartForgetsStatementsAndNothingElse: what waited for a signature has to be asked for again; what was decided stands.
