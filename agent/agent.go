@@ -34,6 +34,8 @@ type Config struct {
 	Seen func() Seen
 	// State reads what became of a request, the call signed by its client key; nil: an answer that is lost on the way stays lost.
 	State func(ctx context.Context, signer ssh.Signer, id name.RequestID) (*api.RequestState, error)
+	// Await reads it once it is another than the version that is known, or after wait.
+	Await func(ctx context.Context, signer ssh.Signer, id name.RequestID, wait time.Duration, since int64) (*api.RequestState, error)
 	// Show is called with each statement before a key is asked; nil is nobody.
 	Show func(statement string)
 	// Warn tells the person something that decides nothing; nil is nobody.
@@ -105,14 +107,15 @@ type Granted struct {
 	Left   time.Duration // by the CA's clock
 }
 
-// Request asks for login@host and, once allowed, has the background process hold key and certificate.
+// Request asks for login@host and, once allowed, has the background process hold key and certificate. Where it needs approvals, the background
+// process holds the key, and the error is an *api.Waiting: Await goes on.
 func (a *Agent) Request(ctx context.Context, w Want) (*Granted, error) {
 	key, err := a.cfg.Keys.NewKey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	g, err := a.request(ctx, w, key)
-	if err != nil {
+	if _, waits := client.NotGranted(err); err != nil && !waits {
 		// With a context of its own: the person's Ctrl-C ends ctx, and the key should go all the same.
 		_ = a.cfg.Keys.Drop(context.WithoutCancel(ctx), key)
 	}
@@ -120,26 +123,22 @@ func (a *Agent) Request(ctx context.Context, w Want) (*Granted, error) {
 }
 
 func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Granted, error) {
-	var st *statement.Request
-	var seen Seen
-	s, err := a.sign(ctx, func() (*api.Challenge, error) {
-		return a.cfg.CA.Ask(ctx, api.Ask{
-			Person: string(w.Person), Login: string(w.Login), Host: string(w.Host), Minutes: w.Minutes, Reason: w.Reason, Ticket: w.Ticket,
-			Failure: w.Failure, Severity: w.Severity, Forwards: w.Forwards, Drill: w.Drill, ClientKey: authorized(key),
-		})
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		seen = a.cfg.Seen()
-		if st, err = CheckRequest(ch, w, key, seen); err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
-	})
+	st, text, seen, s, err := a.signRequest(ctx, w, key)
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	g, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor, TOTP: w.Code})
 	if errors.Is(err, client.ErrUnreachable) {
 		g, err = a.lost(ctx, st.ID, key, err)
+	}
+	if waits, ok := client.NotGranted(err); ok {
+		if waits.ID != st.ID {
+			return nil, fmt.Errorf("%w: %s waits", ErrAnswer, waits.ID)
+		}
+		if err := a.cfg.Keys.Hold(ctx, key, waits, st.Login, st.Host, text); err != nil {
+			return nil, err
+		}
+		return nil, waits
 	}
 	if err != nil {
 		return nil, err
@@ -147,7 +146,28 @@ func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Grante
 	if err := CheckGranted(g, st, key, seen.Site); err != nil {
 		return nil, err
 	}
-	left := g.Until.Sub(s.issued)
+	return a.install(ctx, key, g, g.Until.Sub(s.issued))
+}
+
+// signRequest has a statement of w checked and signed.
+func (a *Agent) signRequest(ctx context.Context, w Want, key ssh.PublicKey) (st *statement.Request, text string, seen Seen, s signed, err error) {
+	s, err = a.sign(ctx, func() (*api.Challenge, error) {
+		return a.cfg.CA.Ask(ctx, api.Ask{
+			Kind: w.Kind, Of: w.Of, Person: string(w.Person), Login: string(w.Login), Host: string(w.Host), Minutes: w.Minutes, Reason: w.Reason, Ticket: w.Ticket,
+			Failure: w.Failure, Severity: w.Severity, Forwards: w.Forwards, Drill: w.Drill, ClientKey: authorized(key),
+		})
+	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
+		seen, text = a.cfg.Seen(), ch.Statement
+		if st, err = CheckRequest(ch, w, key, seen); err != nil {
+			return issued, expires, err
+		}
+		return st.Issued, st.Expires, nil
+	})
+	return st, text, seen, s, err
+}
+
+// install has the background process hold a grant's certificate.
+func (a *Agent) install(ctx context.Context, key ssh.PublicKey, g *api.Granted, left time.Duration) (*Granted, error) {
 	socket, err := a.cfg.Keys.Install(ctx, key, g, left)
 	if err != nil {
 		return nil, err
@@ -176,6 +196,8 @@ func (a *Agent) lost(ctx context.Context, id name.RequestID, key ssh.PublicKey, 
 			return st.Granted, nil
 		case st.Problem != nil:
 			return nil, st.Problem
+		case st.Waiting != nil:
+			return nil, st.Waiting
 		}
 	}
 	return nil, cause

@@ -18,13 +18,16 @@ import (
 
 // CA is what this package needs of the CA's client. Errors are *api.Problem where the CA answered.
 type CA interface {
-	// Ask opens a request, Sign answers its challenge, Request reads what became of it (signed by the request's client key).
+	// Ask opens a request, SignRequest answers its challenge: an *api.Waiting is the error where it needs approvals.
 	Ask(ctx context.Context, q api.Ask) (*api.Challenge, error)
 	SignRequest(ctx context.Context, id string, s api.Signed) (*api.Granted, error)
 	// Enrol shows an invite, EnrolKey the new credential, SignEnrolment the key's first signature.
 	Enrol(ctx context.Context, q api.EnrolAsk) (*api.EnrolChallenge, error)
 	EnrolKey(ctx context.Context, id string, q api.EnrolKey) (*api.Challenge, error)
 	SignEnrolment(ctx context.Context, id string, s api.Signed) (*api.Enrolled, error)
+	// Approve opens a verdict on what somebody else signed.
+	Approve(ctx context.Context, q api.ApprovalAsk) (*api.Challenge, error)
+	SignApproval(ctx context.Context, id string, s api.Signed) (*api.ApprovalState, error)
 	// Pass and Recipient likewise.
 	Pass(ctx context.Context, q api.PassAsk) (*api.Challenge, error)
 	SignPass(ctx context.Context, id string, s api.Signed) (*api.PassState, error)
@@ -43,6 +46,8 @@ var (
 
 // Want is what a person asks for.
 type Want struct {
+	Kind     string         // "" is statement.RequestNew
+	Of       name.RequestID // the request that an override or extension acts on
 	Person   name.Person
 	Login    name.Login
 	Host     name.Host
@@ -53,4 +58,5 @@ type Want struct {
 	Severity string
 	Forwards []string
 	Drill    string
+	Code     string // of the other channel; it travels beside the signature
 }

@@ -24,7 +24,7 @@ import (
 // This file is the one home of "a person signs": what they are shown, and the order in which an answer is judged.
 //
 //	statement known, unused, unexpired → form, key, namespace, signature → [from here on each failure is an entry]
-//	→ suspended → touch (UP) → PIN (UV) → what the act itself asks → the counter, last.
+//	→ suspended → touch (UP) → PIN (UV) → where the key's enrolment stands → what the act itself asks → the counter, last.
 
 // refused is the one answer to everybody who has not signed with an enrolled key.
 func refused() *api.Problem {
@@ -57,7 +57,7 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 	}
 	var out []api.KeyHandle
 	for _, k := range keys {
-		if k.Suspended {
+		if k.Suspended || k.Revoked {
 			continue
 		}
 		pub, err := parseKey(k.PublicKey)
@@ -141,6 +141,7 @@ type act struct {
 	key   state.Key
 	sig   *sshsig.Signature
 	touch sshsig.Touch
+	code  string // of the other channel, beside the signature; "" if none was given
 }
 
 func (a *act) ledgerTouch() ledger.Touch {
@@ -190,6 +191,8 @@ func (c *CA) proven(ctx context.Context, ch *challenge, armored string, from net
 // judgeTouch judges the key's state and what it proved. It gives the typed reason of a refusal, or nil.
 func judgeTouch(k state.Key, t sshsig.Touch, uv bool) *ledger.Reason {
 	switch {
+	case k.Revoked:
+		return &ledger.Reason{Code: api.CodeRevoked, Detail: fmt.Sprintf("key %s is revoked", k.Name)}
 	case k.Suspended:
 		return &ledger.Reason{Code: api.CodeSuspended, Detail: fmt.Sprintf("key %s is suspended", k.Name)}
 	case !t.UserPresent():
@@ -227,6 +230,8 @@ func keyProblem(r ledger.Reason) *api.Problem {
 		p.Next = []string{"touch the key when it blinks"}
 	case api.CodeNoPIN:
 		p.Next = []string{"give the key's PIN", "a key without a PIN: ssh-keygen or fido2-token -S sets one"}
+	case api.CodeRevoked:
+		p.Next = []string{"use your other key", "ask an operator why: breakglass-ca status"}
 	case api.CodeSuspended:
 		p.Next = []string{"use your other key", "two approvers can lift it"}
 	}

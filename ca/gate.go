@@ -37,6 +37,10 @@ func (c *CA) begin(ctx context.Context, who string, from netip.Addr, st statemen
 		if err != nil {
 			return err
 		}
+		// Before the owners have founded the site nobody's key counts: then there are the founding, and a pass to read what it adopts.
+		if k := st.Kind(); !site.Founded && k != statement.KindFounding && k != statement.KindPass {
+			return notFounded()
+		}
 		h.Origin, h.Epoch = site.Site.Origin, site.Site.Epoch
 		out.Keys, known, err = c.handles(tx, person, c.policy.Load().Always.UV)
 		return err
@@ -101,6 +105,11 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 		if _, _, err := tx.Append(a.signed(c.entry(ledger.PersonActor(a.key.Person), o.subject, o.facts))); err != nil {
 			return err
 		}
+		if refusal != nil {
+			if err := c.refusedAct(tx, a.key.Person); err != nil {
+				return err
+			}
+		}
 		if clone {
 			return c.suspend(tx, a, a.key.Counter)
 		}
@@ -115,7 +124,7 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 	return err
 }
 
-// judge looks at place, key, what the act itself asks, and the counter, last. A refusal is a *api.Problem with at least one reason.
+// judge looks at place, key, where its enrolment stands, what the act itself asks, and the counter, last. A refusal is a *api.Problem with at least one reason.
 func (c *CA) judge(tx *state.Tx, a *act, from netip.Addr, do func(*state.Tx, *act) (outcome, error)) (o outcome, clone bool, err error) {
 	defer func() {
 		if p := new(api.Problem); errors.As(err, &p) && len(p.Reasons) == 0 {
@@ -129,6 +138,9 @@ func (c *CA) judge(tx *state.Tx, a *act, from netip.Addr, do func(*state.Tx, *ac
 	}
 	if r := judgeTouch(a.key, a.touch, c.policy.Load().Always.UV); r != nil {
 		return o, false, keyProblem(*r)
+	}
+	if p := c.standing(a.key, a.ch.st.Kind(), c.now()); p != nil {
+		return o, false, p
 	}
 	if o, err = do(tx, a); err != nil {
 		return o, false, err

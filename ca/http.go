@@ -106,6 +106,7 @@ func (c *CA) Handler() http.Handler {
 	ask("POST /v1/recipients/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
 		return c.signRecipient(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
 	}))
+	on("GET /v1/unlocks", 0, func(k *call) (any, error) { return c.unlocks(k.Context(), k.who) })
 	ask("POST /v1/totp/seed", with(func(k *call, q *api.TOTPSeedAsk) (any, error) { return c.totpSeed(q, k.from) }))
 	ask("POST /v1/totp", with(func(k *call, q *api.TOTPAsk) (any, error) { return c.totp(k.Context(), q, k.from) }))
 	ask("POST /v1/totp/{id}/signature", with(func(k *call, q *api.TOTPSigned) (any, error) {

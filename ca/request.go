@@ -3,7 +3,6 @@ package ca
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -29,10 +28,19 @@ func (c *CA) ask(ctx context.Context, q *api.Ask, from netip.Addr) (*api.Challen
 	if r.Request == "" {
 		r.Request = statement.RequestNew
 	}
-	if r.Request != statement.RequestNew || r.Of != "" {
-		return nil, badRequest("kind %q: only new requests stand", q.Kind)
-	}
 	var err error
+	switch r.Request {
+	case statement.RequestNew:
+		if r.Of != "" {
+			return nil, badRequest("of: a new request is of no other")
+		}
+	case statement.RequestOverride, statement.RequestExtend: // whether there is such a request is judged after the signature
+		if r.Of, err = name.ParseRequestID(string(q.Of)); err != nil {
+			return nil, badRequest("of: %v", err)
+		}
+	default:
+		return nil, badRequest("kind %q: want %s, %s or %s", q.Kind, statement.RequestNew, statement.RequestOverride, statement.RequestExtend)
+	}
 	if r.Person, err = name.ParsePerson(q.Person); err != nil {
 		return nil, badRequest("%v", err)
 	}
@@ -143,129 +151,171 @@ func (c *CA) place(from netip.Addr) *api.Problem {
 	return p
 }
 
+// answer is what a signed request leads to that is not refused.
+type answer struct {
+	granted *api.Granted
+	waiting *api.Waiting // it needs approvals
+}
+
 // sign judges the signed request and, if the policy allows it, issues the client certificate: decision, certificate and counter in one
 // transaction, before anything is answered.
-func (c *CA) sign(ctx context.Context, id, armored string, from netip.Addr) (*api.Granted, error) {
+func (c *CA) sign(ctx context.Context, id, armored, code string, from netip.Addr) (answer, error) {
 	ch := c.challenges.take(id)
 	if ch == nil || ch.clientKey == nil {
 		c.strangers.add("unknown_statement", from)
-		return nil, expired()
+		return answer{}, expired()
 	}
 	a, err := c.proven(ctx, ch, armored, from)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	var granted *api.Granted
+	a.code = code
+	var out answer
 	var denied *api.Problem
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
-		granted, denied = nil, nil
+		out, denied = answer{}, nil
 		var err error
-		granted, denied, err = c.decide(tx, a, from)
+		out, denied, err = c.decide(tx, a, from)
 		return err
 	})
+	r := ch.st.(*statement.Request)
 	switch {
 	case err != nil:
-		return nil, err
+		return answer{}, err
 	case denied != nil:
-		return nil, denied
+		return answer{}, denied
+	case r.Of != "": // whoever waits for it hears of it
+		c.changes.tell(r.Of)
 	}
-	_, granted.Checkpoint = c.state.Head()
-	return granted, nil
+	if out.granted != nil {
+		_, out.granted.Checkpoint = c.state.Head()
+	}
+	return out, nil
+}
+
+// asking is a signed request being judged, in the writer.
+type asking struct {
+	tx      *state.Tx
+	a       *act
+	r       *statement.Request
+	site    state.Site
+	sources []policy.Source
+	subject ledger.Subject
+	used    ledger.Used
+}
+
+// deny records that the request came to nothing.
+func (c *CA) deny(q *asking, rule name.Rule, reasons ...ledger.Reason) error {
+	if _, _, err := q.tx.Append(q.a.signed(c.entry(ledger.PersonActor(q.r.Person), q.subject, &ledger.RequestDenied{Rule: rule, Reasons: reasons, Used: q.used}))); err != nil {
+		return err
+	}
+	return c.refusedAct(q.tx, q.r.Person)
+}
+
+// refuse is deny with one reason that is no policy's.
+func (c *CA) refuse(q *asking, p *api.Problem) (answer, *api.Problem, error) {
+	p.Reasons = []ledger.Reason{{Code: p.Code, Detail: p.Detail}}
+	return answer{}, p.About(q.r.ID), c.deny(q, p.Rule, p.Reasons...)
 }
 
 // decide runs in the writer. What it refuses, it records.
-func (c *CA) decide(tx *state.Tx, a *act, from netip.Addr) (*api.Granted, *api.Problem, error) {
+func (c *CA) decide(tx *state.Tx, a *act, from netip.Addr) (answer, *api.Problem, error) {
 	r := a.ch.st.(*statement.Request)
 	site, err := tx.Site()
 	if err != nil {
-		return nil, nil, err
+		return answer{}, nil, err
 	}
-	k, err := tx.Key(a.key.Fingerprint) // as of now, not as of the proof
-	if err != nil {
-		return nil, nil, err
+	if a.key, err = tx.Key(a.key.Fingerprint); err != nil { // as of now, not as of the proof
+		return answer{}, nil, err
 	}
-	a.key = k
 	p := c.policy.Load()
-	sources := c.geo.Sources(from)
+	q := &asking{tx: tx, a: a, r: r, site: site, sources: c.geo.Sources(from),
+		subject: ledger.Subject{Request: r.ID, Person: r.Person, Host: r.Host, Login: r.Login, Key: a.key.Fingerprint}}
 	if from.String() != r.Sources[0] { // signed from elsewhere than asked: both must be allowed
-		asked, err := netip.ParseAddr(r.Sources[0])
+		asked, err := c.lookUp(r.Sources)
 		if err != nil {
-			return nil, nil, err
+			return answer{}, nil, err
 		}
-		sources = append(c.geo.Sources(asked), sources...)
+		q.sources = append(asked, q.sources...)
 	}
-	used := usedFacts(p, sources, a)
-	subject := ledger.Subject{Request: r.ID, Person: r.Person, Host: r.Host, Login: r.Login, Key: a.key.Fingerprint}
-	actor := ledger.PersonActor(r.Person)
-	deny := func(rule name.Rule, reasons ...ledger.Reason) error {
-		_, _, err := tx.Append(a.signed(c.entry(actor, subject, &ledger.RequestDenied{Rule: rule, Reasons: reasons, Used: used})))
-		return err
+	q.used = usedFacts(p, q.sources, a)
+	if reason := judgeTouch(a.key, a.touch, p.Always.UV); reason != nil {
+		return answer{}, keyProblem(*reason).About(r.ID), c.deny(q, "", *reason)
 	}
-	if reason := judgeTouch(k, a.touch, p.Always.UV); reason != nil {
-		return nil, keyProblem(*reason).About(r.ID), deny("", *reason)
+	if wrong, err := c.clockRefusal(tx); err != nil {
+		return answer{}, nil, err
+	} else if wrong != nil {
+		return answer{}, wrong.About(r.ID), c.deny(q, "", wrong.Reasons...)
 	}
-	forwards, err := policyForwards(r.Forwards)
+	if _, reason, err := c.totpFact(tx, r.Person, a.code, q.subject); err != nil {
+		return answer{}, nil, err
+	} else if reason != nil {
+		return answer{}, totpProblem(*reason).About(r.ID), c.deny(q, "", *reason)
+	}
+	switch r.Request {
+	case statement.RequestOverride:
+		return c.override(q)
+	case statement.RequestExtend:
+		return c.extend(q)
+	}
+	d, err := c.weigh(tx, &weighing{kind: policy.KindNew, r: r, sources: q.sources, key: a.key, touch: a.touch}, &q.used)
 	if err != nil {
-		reason := ledger.Reason{Code: string(policy.ForwardsNotAllowed), Detail: err.Error()}
-		return nil, deniedProblem("", []policy.Reason{{Code: policy.ForwardsNotAllowed, Detail: err.Error(), Next: "ask without it"}}).About(r.ID), deny("", reason)
+		return answer{}, nil, err
 	}
-	d := policy.Decide(p, policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Minutes, Reason: r.Reason,
-		Ticket: r.Ticket, Failure: r.Failure, Severity: r.Severity, Forwards: forwards, Drill: r.Drill != ""},
-		policy.Facts{Now: c.now(), Sources: sources, Touch: policy.TriOf(a.touch.UserPresent()), UV: policy.TriOf(a.touch.UserVerified()), Key: policy.KeyLive})
-	switch d.Outcome {
-	case policy.Allow:
-	case policy.Ask:
-		reason := ledger.Reason{Code: api.CodeApproval, Detail: fmt.Sprintf("rule %s asks for %d approvals, which can't be given yet", d.Rule, d.Missing)}
-		pr := &api.Problem{Status: 403, Code: api.CodeApproval, Detail: reason.Detail, Reasons: []ledger.Reason{reason}, Rule: d.Rule,
-			Next: []string{"ask for a host or login that a rule opens without approvals"}}
-		return nil, pr.About(r.ID), deny(d.Rule, reason)
-	default:
-		return nil, deniedProblem(d.Rule, d.Reasons).About(r.ID), deny(d.Rule, reasonsOf(d.Reasons)...)
+	if d.Outcome == policy.Deny {
+		return answer{}, deniedProblem(d.Rule, d.Reasons).About(r.ID), c.deny(q, d.Rule, reasonsOf(d.Reasons)...)
 	}
-	if reason, clone := judgeCounter(k, a.touch, r.Issued); reason != nil {
-		if err := deny("", *reason); err != nil {
-			return nil, nil, err
-		}
-		if clone {
-			return nil, keyProblem(*reason).About(r.ID), c.suspend(tx, a, k.Counter)
-		}
-		return nil, keyProblem(*reason).About(r.ID), nil
-	}
-	return c.grant(tx, a, r, site, d, used, subject, sources)
+	return c.open(q, d)
 }
 
-// grant appends request.opened, grant.allowed and certificate.issued.
-func (c *CA) grant(tx *state.Tx, a *act, r *statement.Request, site state.Site, d policy.Decision, used ledger.Used, subject ledger.Subject, sources []policy.Source) (*api.Granted, *api.Problem, error) {
+// late judges the counter, which comes last of all. A refusal is recorded.
+func (c *CA) late(q *asking) (*api.Problem, error) {
+	reason, clone := judgeCounter(q.a.key, q.a.touch, q.r.Issued)
+	if reason == nil {
+		return nil, nil
+	}
+	if err := c.deny(q, "", *reason); err != nil {
+		return nil, err
+	}
+	if clone {
+		return keyProblem(*reason).About(q.r.ID), c.suspend(q.tx, q.a, q.a.key.Counter)
+	}
+	return keyProblem(*reason).About(q.r.ID), nil
+}
+
+// open appends request.opened, and what was decided at once: of a request that needs approvals, nothing yet.
+func (c *CA) open(q *asking, d policy.Decision) (answer, *api.Problem, error) {
+	opened := &ledger.RequestOpened{Touch: q.a.ledgerTouch()}
 	now := c.now()
-	until := now.Add(time.Duration(d.Minutes) * time.Minute).Truncate(time.Second)
-	g := sshcert.Grant{Request: r.ID, Login: r.Login, Host: r.Host}
-	addr, err := netip.ParseAddr(r.Sources[0]) // the addresses that were signed for, no others
-	if err != nil {
-		return nil, nil, err
-	}
-	linted, err := sshcert.Lint(sshcert.NewClient(a.ch.clientKey, r.Person, g, []netip.Addr{addr}, now, until), sshcert.Client)
-	if err != nil {
-		return nil, nil, err
-	}
-	cert, err := linted.Sign(c.keys.clientCA)
-	if err != nil {
-		return nil, nil, err
-	}
-	allowed := &ledger.GrantAllowed{Rule: d.Rule, Why: d.Why, Minutes: d.Minutes, Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()), Used: used}
-	for _, f := range d.Forwards {
-		allowed.Forwards = append(allowed.Forwards, f.String())
-	}
-	for _, e := range []*ledger.Entry{
-		a.signed(c.entry(ledger.PersonActor(r.Person), subject, &ledger.RequestOpened{Touch: a.ledgerTouch()})),
-		c.entry(ledger.ActorCA, subject, allowed),
-		c.issued(subject, sshcert.Client, cert),
-	} {
-		if _, _, err := tx.Append(e); err != nil {
-			return nil, nil, err
+	if d.Outcome == policy.Ask {
+		if p, err := c.crowded(q.tx, q.r.Person, now); err != nil {
+			return answer{}, nil, err
+		} else if p != nil {
+			return c.refuse(q, p)
+		}
+		opened.Waits = &ledger.Waits{ClientKey: authorized(q.a.ch.clientKey), Rule: d.Rule, Why: d.Why, Approvals: d.Approvals, Approvers: d.Approvers,
+			Until: ledger.At(now.Add(d.Wait)), Used: q.used}
+		if d.Override > 0 {
+			t := ledger.At(now.Add(d.Override))
+			opened.Waits.Override = &t
 		}
 	}
-	return &api.Granted{ID: r.ID, Person: r.Person, Login: r.Login, Host: r.Host, Certificate: authorized(cert), Rule: d.Rule, Why: d.Why,
-		Minutes: d.Minutes, Until: until, Forwards: allowed.Forwards, Jumps: site.Site.Jumps, HostCA: site.Site.HostCA}, nil, nil
+	if p, err := c.late(q); err != nil || p != nil {
+		return answer{}, p, err
+	}
+	if _, _, err := q.tx.Append(q.a.signed(c.entry(ledger.PersonActor(q.r.Person), q.subject, opened))); err != nil {
+		return answer{}, nil, err
+	}
+	if d.Outcome == policy.Ask {
+		row, err := q.tx.Request(q.r.ID)
+		if err != nil {
+			return answer{}, nil, err
+		}
+		w, err := c.waiting(q.tx, &row)
+		return answer{waiting: w}, nil, err
+	}
+	g, err := c.conclude(q.tx, q.r, q.a.ch.clientKey, d, q.used)
+	return answer{granted: g}, nil, err
 }
 
 // issued is the entry of a certificate.
@@ -328,37 +378,4 @@ func deniedProblem(rule name.Rule, reasons []policy.Reason) *api.Problem {
 		}
 	}
 	return p
-}
-
-// request tells what became of one: to its client key, or with a pass.
-func (c *CA) request(ctx context.Context, id name.RequestID, who *caller) (*api.RequestState, error) {
-	out := &api.RequestState{ID: id, Sessions: []api.SessionState{}}
-	return out, c.state.View(ctx, func(tx *state.Tx) error {
-		r, err := tx.Request(id)
-		if errors.Is(err, state.ErrNotFound) || err == nil && !who.mayReadRequest(r) {
-			return passNeeded()
-		} else if err != nil {
-			return err
-		}
-		out.State = r.State
-		if r.Denied != nil {
-			out.Problem = &api.Problem{Status: 403, Code: api.CodeDenied, Detail: r.Denied.Reasons[0].Detail, Reasons: r.Denied.Reasons, Rule: r.Denied.Rule, Request: id}
-		}
-		if r.Allowed != nil {
-			site, err := tx.Site()
-			if err != nil {
-				return err
-			}
-			if !c.now().Before(r.Until) {
-				out.State = "ended"
-			}
-			out.Granted = &api.Granted{ID: id, Person: r.Person, Login: r.Login, Host: r.Host, Certificate: r.Certificate, Rule: r.Allowed.Rule,
-				Why: r.Allowed.Why, Minutes: r.Allowed.Minutes, Until: r.Until.UTC(), Forwards: r.Allowed.Forwards, Jumps: site.Site.Jumps, HostCA: site.Site.HostCA}
-		}
-		sessions, err := tx.Sessions(id, maxSessions)
-		for _, s := range sessions {
-			out.Sessions = append(out.Sessions, sessionState(s))
-		}
-		return err
-	})
 }

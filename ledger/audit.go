@@ -26,6 +26,7 @@ const (
 type Code string
 
 const (
+	FaultKey         Code = "key"         // a key that did not count, or that counts on nobody's word
 	FaultCheckpoint  Code = "checkpoint"  // not signed by the ledger's key, or of another size
 	FaultRoot        Code = "root"        // the entries are not those that the checkpoint signs
 	FaultMalformed   Code = "malformed"   // an entry that Decode refuses
@@ -92,6 +93,8 @@ type PersonKey struct {
 	suspension statement.Hash // of the key.suspended entry
 	seen       uint32         // the counter that it saw
 	counter    uint32
+
+	enrolled // where it stands
 }
 
 // Grant is a request and what came of it, as its entries say.
@@ -190,6 +193,8 @@ type Audit struct {
 	given    []given                     // approvals of what is no request, while they count
 	refusals map[name.Person][]time.Time // signed acts that were refused, of late
 	lockouts map[name.Person]time.Time   // until when
+
+	foundings map[name.Person]*FoundingSigned
 
 	findings []Finding
 	more     int
@@ -292,6 +297,14 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.revoked(f)
 	case *KeyEnrolled:
 		a.keyEnrolled(f)
+	case *KeyVouched:
+		a.keyVouched(f)
+	case *FoundingSigned:
+		a.foundingSigned(f)
+	case *KeyProved:
+		a.keyProved(f)
+	case *EnrolmentRenewed:
+		a.enrolmentRenewed(f)
 	case *KeySuspended:
 		a.keySuspended(f)
 	case *RecipientAdded:

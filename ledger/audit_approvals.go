@@ -91,13 +91,14 @@ func (a *Audit) approvalGiven(f *ApprovalGiven) {
 		a.fault(FaultStatement, "another approval was signed")
 		return
 	}
-	if f.Until.After(st.Issued.Add(statement.ApprovalCounts)) {
-		a.fault(FaultStatement, "counts for longer than %s", statement.ApprovalCounts)
+	if d := statement.CountsFor(f.About); f.Until.After(st.Issued.Add(d)) {
+		a.fault(FaultStatement, "counts for longer than %s", d)
 	}
 	if f.Verdict != statement.Approve && f.Verdict != statement.Deny {
 		a.fault(FaultStatement, "verdict %q", f.Verdict)
 	}
 	if f.About != statement.AboutRequest {
+		a.noteApproval(f)
 		return // of enrolments and keys: the entries that stand on them say which
 	}
 	id := name.RequestID(f.Of)
@@ -171,6 +172,7 @@ func (a *Audit) counted(g *Grant, used *Used, approvals, overridden int) {
 			a.fault(FaultGrant, "overrides %d approvals, and the requester did not sign for that", overridden)
 		}
 	}
+	a.withCode(used, g.Request.ID)
 	if g.Waits == nil && (approvals != 0 || overridden != 0 || len(used.Approved) != 0) {
 		a.fault(FaultGrant, "decided at once, and on approvals")
 	}

@@ -60,6 +60,12 @@ func (a *Audit) human(st statement.Statement, own *PersonKey, accepted bool) (*P
 		if !t.UserPresent() {
 			a.fault(FaultTouch, "the key was not touched")
 		}
+		if key.revoked {
+			a.fault(FaultRevoked, "by %s's %s, which was revoked", key.Person, key.Name)
+		}
+		if own == nil {
+			a.mayCount(key, st.Kind())
+		}
 		if key.suspended {
 			a.fault(FaultSignature, "by %s's %s, which is suspended", key.Person, key.Name)
 		}
@@ -123,10 +129,11 @@ func (a *Audit) keyEnrolled(f *KeyEnrolled) {
 	if inv := a.invites[f.Invite]; !a.cfg.Part && f.Invite != (statement.Hash{}) && (inv == nil || inv.For != "person" || inv.Name != string(k.Person)) {
 		a.fault(FaultStatement, "no invite of %s has that hash", k.Person)
 	}
+	a.enrolled(k, &st, f)
 	a.keys[k.Fingerprint] = k
 }
 
-func (a *Audit) keySuspended() {
+func (a *Audit) keySuspended(f *KeySuspended) {
 	k := a.keys[a.e.Subject.Key]
 	if k == nil {
 		if !a.cfg.Part {
@@ -134,37 +141,7 @@ func (a *Audit) keySuspended() {
 		}
 		return
 	}
-	k.suspended = true
-}
-
-func (a *Audit) founding(f *Founding) {
-	if !a.cfg.Part && f.Policy != a.policy {
-		a.fault(FaultPolicy, "adopts policy %s, in force is %s", f.Policy, a.policy)
-	}
-	if a.e.Statement == "" && f.How == "demo" && a.site.Profile == "demo" {
-		a.founded = true
-		return
-	}
-	var st statement.Founding
-	key, _ := a.human(&st, nil, true)
-	if key == nil {
-		return
-	}
-	owner := func(s string) bool { return s == string(key.Person) }
-	if st.Policy != f.Policy || !slices.Equal(st.Keys, f.Keys) || !slices.ContainsFunc(st.Owners, owner) || len(st.Owners) != len(f.Owners) || st.Profile != a.site.Profile {
-		a.fault(FaultStatement, "what was signed is another founding, or by no owner")
-	}
-	for i, o := range f.Owners {
-		if i < len(st.Owners) && st.Owners[i] != string(o) {
-			a.fault(FaultStatement, "owner %s was not signed for", o)
-		}
-	}
-	for _, k := range f.Keys {
-		if a.keys[k] == nil && !a.cfg.Part {
-			a.fault(FaultSignature, "adopts key %s, which no earlier entry enrolled", k)
-		}
-	}
-	a.founded = true
+	k.suspended, k.suspension, k.seen = true, EntryHash(a.raw), f.Seen
 }
 
 func (a *Audit) recipientAdded(f *RecipientAdded) {
@@ -191,7 +168,7 @@ func (a *Audit) passGranted(f *PassGranted) {
 		a.fault(FaultStatement, "another pass was signed for")
 		return
 	}
-	a.passes[f.Pass] = pass{key.Person, f.Until.Time}
+	a.passes[f.Pass] = pass{key.Person, f.Until.Time, f.Holder}
 }
 
 func (a *Audit) requestOpened(f *RequestOpened) {
@@ -220,6 +197,7 @@ func (a *Audit) sameRequest(r *statement.Request) {
 }
 
 func (a *Audit) requestDenied(f *RequestDenied) {
+	a.noteRefusal()
 	if len(f.Reasons) == 0 {
 		a.fault(FaultGrant, "denied without a reason")
 	}
@@ -248,6 +226,7 @@ func (a *Audit) requestDenied(f *RequestDenied) {
 
 // actDenied holds a refused act against its signature; it changes nothing.
 func (a *Audit) actDenied(f *ActDenied) {
+	a.noteRefusal()
 	if len(f.Reasons) == 0 {
 		a.fault(FaultStatement, "denied without a reason")
 	}

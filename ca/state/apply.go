@@ -38,13 +38,13 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 	case *ledger.InviteCreated:
 		return t.exec(`INSERT INTO invites (hash, kind, name, expires, used) VALUES ($1, $2, $3, $4, 0)`, f.Invite.String(), f.For, f.Name, f.Expires.UnixMicro())
 	case *ledger.KeySuspended, *ledger.KeyUnlocked, *ledger.PersonLocked, *ledger.PersonUnlocked, *ledger.ClockAccepted:
-		return t.applyLockout(raw, e)
+		return t.applyLockout(idx, raw, e)
 	case *ledger.TOTPEnrolled, *ledger.TOTPRemoved, *ledger.TOTPUsed, *ledger.TOTPRefused, *ledger.TOTPLocked, *ledger.TOTPUnlocked:
-		return t.applyTOTP(raw, e)
+		return t.applyTOTP(idx, raw, e)
 	case *ledger.RecipientAdded:
 		return t.exec(`INSERT OR REPLACE INTO recipients (age, idx, person) VALUES ($1, $2, $3)`, f.Age, idx, string(s.Person))
 	case *ledger.PassGranted:
-		return t.exec(`INSERT INTO passes (id, holder, person, until) VALUES ($1, $2, $3, $4)`, f.Pass, f.Holder, string(s.Person), f.Until.UnixMicro())
+		return t.exec(`INSERT INTO passes (id, holder, person, key, until) VALUES ($1, $2, $3, $4, $5)`, f.Pass, f.Holder, string(s.Person), f.Touch.Key, f.Until.UnixMicro())
 	case *ledger.JumpJoined:
 		if err := t.spend(f.Invite); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -178,8 +179,27 @@ func (t *Tx) OfType(typ ledger.Type) ([]int64, error) {
 	return t.indexes(`SELECT idx FROM entries WHERE type = $1 ORDER BY idx`, string(typ))
 }
 
-func (t *Tx) indexes(query, arg string) ([]int64, error) {
-	rows, err := t.tx.Query(query, arg)
+// After gives the indexes of at most limit entries of the types behind an index, and the last index up to which that is all there is.
+func (t *Tx) After(index int64, types []ledger.Type, limit int) (found []int64, upTo int64, err error) {
+	for _, typ := range types {
+		list, err := t.ints(`SELECT idx FROM entries WHERE type = $1 AND idx > $2 ORDER BY idx LIMIT $3`, string(typ), index, limit)
+		if err != nil {
+			return nil, 0, err
+		}
+		found = append(found, list...)
+	}
+	slices.Sort(found)
+	if len(found) > limit {
+		found = found[:limit]
+		return found, found[limit-1], nil
+	}
+	return found, t.Size() - 1, nil
+}
+
+func (t *Tx) indexes(query, arg string) ([]int64, error) { return t.ints(query, arg) }
+
+func (t *Tx) ints(query string, args ...any) ([]int64, error) {
+	rows, err := t.tx.Query(query, args...)
 	if err != nil {
 		return nil, err
 	}

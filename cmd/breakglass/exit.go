@@ -89,10 +89,12 @@ func statusOf(err error) int {
 		return exitUsage
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case isWaiting(err):
+		return exitApproval
 	case errors.As(err, &p):
 		return statusOfProblem(p)
 	case errors.As(err, &w), errors.Is(err, keys.ErrNotHere), errors.Is(err, keys.ErrRefused), errors.Is(err, keys.ErrNoPIN), errors.Is(err, agent.ErrTooSlow),
-		errors.Is(err, agent.ErrStatement):
+		errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrEvidence):
 		return exitKey
 	case errors.Is(err, client.ErrUnreachable):
 		return exitUnreachable
@@ -103,8 +105,12 @@ func statusOf(err error) int {
 }
 
 func statusOfProblem(p *api.Problem) int {
+	if s, ok := codeStatus(p.Code); ok {
+		return s
+	}
 	switch p.Code {
-	case api.CodeDenied, api.CodeRefused, api.CodePlace, api.CodeSession, api.CodeGrantEnded, api.CodeInvite, api.CodeNotFounded, api.CodeAttestation:
+	case api.CodeDenied, api.CodeRefused, api.CodePlace, api.CodeSession, api.CodeGrantEnded, api.CodeInvite, api.CodeNotFounded, api.CodeAttestation,
+		api.CodeOwnRequest, api.CodeNotApprover, api.CodeApproved, api.CodeDecided, api.CodeRequestExpired, api.CodeOtherRequest, api.CodeNotLonger, api.CodeManyWaiting:
 		return exitDenied
 	case api.CodeApproval:
 		return exitApproval
@@ -116,11 +122,18 @@ func statusOfProblem(p *api.Problem) int {
 	return exitFailed
 }
 
+func isWaiting(err error) bool {
+	_, ok := client.NotGranted(err)
+	return ok
+}
+
 // codeOf is the stable word for an error, for scripts and for a telephone.
 func codeOf(err error) string {
 	var p *api.Problem
 	var w *wire.Error
 	switch {
+	case isWaiting(err):
+		return api.CodeApproval
 	case errors.As(err, &p):
 		return p.Code
 	case errors.As(err, &w):
@@ -133,6 +146,10 @@ func codeOf(err error) string {
 		return "statement_refused"
 	case errors.Is(err, agent.ErrAnswer):
 		return "answer_refused"
+	case errors.Is(err, agent.ErrEvidence):
+		return "evidence_refused"
+	case errors.Is(err, agent.ErrNotWaiting):
+		return "not_waiting"
 	case errors.Is(err, agent.ErrTooSlow):
 		return "no_touch"
 	case errors.Is(err, keys.ErrNotHere):
@@ -183,7 +200,7 @@ func hintsOf(err error) []string {
 		return []string{"try again, and touch the key when it blinks"}
 	case errors.Is(err, keys.ErrNoPIN):
 		return []string{"run it on a terminal, or name a program that asks in SSH_ASKPASS with SSH_ASKPASS_REQUIRE=force"}
-	case errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrAnswer):
+	case errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrAnswer), errors.Is(err, agent.ErrEvidence):
 		return []string{"do not go on: show this to whoever runs the CA, with `breakglass pins`"}
 	case errors.Is(err, client.ErrUnreachable):
 		return []string{"breakglass status"}

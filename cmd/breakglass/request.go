@@ -14,6 +14,8 @@ import (
 	"breakglass/agent"
 	"breakglass/agent/background"
 	"breakglass/agent/terminal"
+	"breakglass/ca/api"
+	"breakglass/ca/api/client"
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
@@ -28,8 +30,10 @@ const (
 // asked are the flags of a request.
 type asked struct {
 	reason, ticket, failure, severity, drill string
+	code                                     string
 	minutes                                  int
 	forwards                                 []string
+	noWait, override                         bool
 }
 
 func (q *asked) flags(f *pflag.FlagSet) {
@@ -39,6 +43,9 @@ func (q *asked) flags(f *pflag.FlagSet) {
 	f.StringVar(&q.failure, "failure", "", "what is down, as you declare it")
 	f.StringVar(&q.severity, "severity", "", "severity, as you declare it")
 	f.StringArrayVar(&q.forwards, "forward", nil, `port forward to ask for: "local HOST:PORT", "remote BIND:PORT" …`)
+	f.StringVar(&q.code, "totp", "", "the code that your other device shows, where the rule wants one; asked for where it is missing")
+	f.BoolVar(&q.noWait, "no-wait", false, "do not wait for approvals: the request stays, and asking again goes on with it")
+	f.BoolVar(&q.override, "override", false, "go on without the approvals that are missing, where the rule allows it: a second touch")
 	f.StringVar(&q.drill, "drill", "", "the drill that this is")
 }
 
@@ -49,6 +56,11 @@ func newRequestCmd(a *app) *cobra.Command {
 		Short: "Ask for a grant; ssh, scp, rsync and git use it while it lasts",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if q.override && !strings.Contains(args[0], "@") { // an id, as the waiting line says it
+				if w, err := a.overridable(cmd.Context(), args[0]); err == nil {
+					args[0] = string(w.Login) + "@" + string(w.Host)
+				}
+			}
 			login, host, err := a.target(args[0])
 			if err != nil {
 				return err
@@ -87,7 +99,8 @@ func (a *app) target(s string) (name.Login, name.Host, error) {
 	return login, host, nil
 }
 
-// request asks for a grant: at most a reason, a PIN and a touch.
+// request gets a grant: from a request that waits on this machine, or by asking, which takes at most a reason, a PIN and a touch; and then by waiting, where
+// other people have to approve.
 func (a *app) request(ctx context.Context, login name.Login, host name.Host, q asked) (*agent.Granted, error) {
 	who, err := a.home.LoadPerson()
 	if err != nil {
@@ -102,6 +115,58 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 		return nil, err
 	}
 	defer fido.Forget()
+	w, err := a.waitingFor(ctx, login, host)
+	if err != nil {
+		return nil, err
+	}
+	// Meanwhile what is pinned follows the ledger; a fault there is said, and found again by the check of the answer.
+	followed := make(chan error, 1)
+	go func() { followed <- a.follow(ctx, c) }()
+	var id name.RequestID // that waits
+	var g *agent.Granted
+	switch {
+	case q.override && w == nil:
+		return nil, withHint(fmt.Errorf("%w: %s@%s", agent.ErrNotWaiting, login, host), fmt.Sprintf("breakglass request %s@%s asks; overriding is possible after some time", login, host))
+	case q.override:
+		g, err = ag.Override(ctx, w.ID)
+	case w != nil:
+		id = w.ID
+		if q.reason != "" { // nobody should believe that it was recorded
+			a.term.Say("Request %s waits already and goes on, with the reason it was asked for; this one is not recorded.", id)
+		}
+	default:
+		g, err = a.ask(ctx, ag, who.Person, login, host, q)
+		if waits, ok := client.NotGranted(err); ok {
+			id, err = waits.ID, nil
+			a.term.Say("%s: rule %q asks for %d approvals.", id, waits.Rule, waits.Needed)
+		}
+	}
+	resume := fmt.Sprintf("breakglass ssh %s@%s goes on with it", login, host)
+	switch {
+	case err != nil:
+		return nil, err
+	case id != "" && q.noWait:
+		return nil, withStatus(exitApproval, fmt.Errorf("approval_needed: request %s waits for approvals", id), resume, "breakglass grants")
+	case id != "":
+		if g, err = a.await(ctx, ag, id, resume); err != nil {
+			return nil, err
+		}
+	}
+	// What was granted is in a history that goes on from the one that this machine knows.
+	if _, err := c.CheckCheckpoint(ctx, g.Checkpoint); err != nil {
+		return nil, err
+	}
+	if err := <-followed; err != nil {
+		a.term.Say("breakglass: warning: following the site: %s", clean(err.Error()))
+	}
+	a.term.Say("allowed by rule %q: %d min as %s on %s, until %s (%s%s).", g.Rule, g.Minutes, g.Login, g.Host,
+		time.Now().Add(g.Left).Format("15:04"), g.ID, letIn(g.Granted))
+	return g, nil
+}
+
+// ask asks the CA: a reason, a PIN, a touch. An *api.Waiting is the error where others have to approve.
+func (a *app) ask(ctx context.Context, ag *agent.Agent, person name.Person, login name.Login, host name.Host, q asked) (*agent.Granted, error) {
+	var err error
 	if q.reason == "" {
 		q.reason, err = a.term.Ask(ctx, fmt.Sprintf("Why? (recorded, at least %d characters)  ", reasonMin))
 		if errors.Is(err, terminal.ErrNobody) {
@@ -122,26 +187,40 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 			return nil, usagef("%s: %w", what, err)
 		}
 	}
-	// Meanwhile what is pinned follows the ledger; a fault there is said, and found again by the check of the answer.
-	followed := make(chan error, 1)
-	go func() { followed <- a.follow(ctx, c) }()
-	g, err := ag.Request(ctx, agent.Want{
-		Person: who.Person, Login: login, Host: host, Minutes: q.minutes, Reason: q.reason, Ticket: q.ticket,
-		Failure: q.failure, Severity: q.severity, Forwards: q.forwards, Drill: q.drill,
-	})
+	want := agent.Want{
+		Person: person, Login: login, Host: host, Minutes: q.minutes, Reason: q.reason, Ticket: q.ticket,
+		Failure: q.failure, Severity: q.severity, Forwards: q.forwards, Drill: q.drill, Code: q.code,
+	}
+	g, err := ag.Request(ctx, want)
+	if wantsCode(err) && want.Code == "" && a.term.Interactive() { // the rule is known only now; the next ask is a touch of its own
+		if want.Code, err = a.code(ctx, "Code that your other device shows: "); err != nil {
+			return nil, err
+		}
+		g, err = ag.Request(ctx, want)
+	}
+	return g, err
+}
+
+// letIn says of a grant what did not come from the requester alone.
+func letIn(g *api.Granted) string {
+	s := ""
+	if len(g.Approved) > 0 {
+		var names []string
+		for _, p := range g.Approved {
+			names = append(names, string(p))
+		}
+		s = ", approved by " + strings.Join(names, ", ")
+	}
+	return s + overridden(g.Overridden)
+}
+
+// overridable finds the request that an id names.
+func (a *app) overridable(ctx context.Context, id string) (*background.Waiting, error) {
+	list, err := a.keysClient().Waiting(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// What was granted is in a history that goes on from the one that this machine knows.
-	if _, err := c.CheckCheckpoint(ctx, g.Checkpoint); err != nil {
-		return nil, err
-	}
-	if err := <-followed; err != nil {
-		a.term.Say("breakglass: warning: following the site: %s", clean(err.Error()))
-	}
-	a.term.Say("allowed by rule %q: %d min as %s on %s, until %s (%s).", g.Rule, g.Minutes, g.Login, g.Host,
-		time.Now().Add(g.Left).Format("15:04"), g.ID)
-	return g, nil
+	return findWaiting(list, id)
 }
 
 // grant gives the live grant for login@host, or asks for one.

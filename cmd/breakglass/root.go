@@ -9,6 +9,7 @@ import (
 // Groups of the help, as a person looks for them.
 const (
 	groupIn    = "in"
+	groupYes   = "approve"
 	groupLook  = "look"
 	groupKeys  = "keys"
 	groupWrong = "wrong"
@@ -27,6 +28,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddGroup(
 		&cobra.Group{ID: groupIn, Title: "Get in:"},
+		&cobra.Group{ID: groupYes, Title: "Approve:"},
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 		&cobra.Group{ID: groupKeys, Title: "My keys:"},
 		&cobra.Group{ID: groupWrong, Title: "When something is wrong:"},
@@ -37,9 +39,10 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupIn, newSSHCmd(a), newRequestCmd(a), newGrantsCmd(a), newEndCmd(a), newConfigCmd(a), newEnsureCmd(a))
+	add(groupIn, newSSHCmd(a), newRequestCmd(a), newGrantsCmd(a), newExtendCmd(a), newEndCmd(a), newConfigCmd(a), newEnsureCmd(a))
+	add(groupYes, newRequestsCmd(a), newApproveCmd(a), newDenyCmd(a))
 	add(groupLook, newSessionsCmd(a), newReplayCmd(a), newExportCmd(a), newBundleCmd(a), newVerifyCmd(a))
-	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newReviewerCmd(a), newPinsCmd(a))
+	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newTOTPCmd(a), newReviewerCmd(a), newPinsCmd(a))
 	add(groupWrong, newStatusCmd(a), newRunbookCmd(a))
 	root.AddCommand(newAgentCmd(a), newConnectCmd(), newExitHelpCmd())
 	refuseUnknown(root)

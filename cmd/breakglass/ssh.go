@@ -75,7 +75,7 @@ func splitSSH(args []string) (sshArgs, error) {
 
 // takesValue says whether one of our long flags is followed by its value.
 func takesValue(arg string) bool {
-	return !strings.Contains(arg, "=") && !slices.Contains([]string{"--json", "--show", "--help"}, arg)
+	return !strings.Contains(arg, "=") && !slices.Contains([]string{"--json", "--show", "--help", "--no-wait", "--override"}, arg)
 }
 
 // short takes one argument of ssh's short options, perhaps several in one, and its value.
@@ -124,7 +124,10 @@ func newSSHCmd(a *app) *cobra.Command {
 A grant that is still alive is used without asking. ssh's own short options work; ours are long:
 
   --reason TEXT --minutes N --ticket T --severity S --failure F --forward "local HOST:PORT" --drill NAME
+  --totp CODE    the code of your other device, where the rule wants one
   --jump NAME    go through this jump
+  --no-wait      do not wait for approvals (exit 11): asking again goes on with the request
+  --override     go on without missing approvals, where the rule allows it: a second touch
   --show         print the statement before it is signed
 
 It ends with the remote command's status, and with 255 for all that came before (see ` + "`breakglass help exit`" + `).`,

@@ -21,6 +21,7 @@ const (
 	KindRecipient Kind = "recipient"
 	KindPass      Kind = "pass"
 	KindApproval  Kind = "approval"
+	KindTOTP      Kind = "totp"
 	KindCall      Kind = "call"
 	KindSession   Kind = "session"
 	KindFact      Kind = "fact"
@@ -227,6 +228,14 @@ func New(k Kind) Statement {
 		return new(Pass)
 	case KindApproval:
 		return new(Approval)
+	case KindTOTP:
+		return new(TOTP)
+	case KindOrder:
+		return new(Order)
+	case KindRenewal:
+		return new(Renewal)
+	case KindLoss:
+		return new(Loss)
 	case KindCall:
 		return new(Call)
 	case KindSession:
