@@ -48,6 +48,12 @@ type Config struct {
 	Touch func(person, op string) bool
 	// Geo is a MaxMind database for the CA's config; empty is none.
 	Geo string
+	// Init are more arguments of `breakglass-ca init`, and CAEnv more environment of it and of the service.
+	Init, CAEnv []string
+	// Make is the configuration of people's keys beside their PIN and place: a test's vendor. The zero value is the demo's key.
+	Make softkey.Config
+	// Values are more that the policy template may name, as {{.More.X}}.
+	More map[string]string
 }
 
 // Road is everything running.
@@ -69,8 +75,9 @@ type Road struct {
 type Person struct {
 	Name string
 	Home string // BREAKGLASS_HOME
-	Key  *softkey.Key
+	Key  *softkey.Key // the one in the machine
 	road *Road
+	keys map[string]*softkey.Key // all of theirs, by name
 }
 
 // Proc is a program that the road started.
@@ -136,6 +143,7 @@ func freePorts(n int) ([]string, error) {
 // Run runs a program of the road to its end and gives its standard output.
 func (r *Road) Run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(r.Bin, program), args...)
+	cmd.Env = append(os.Environ(), r.CAEnv...)
 	return output(cmd)
 }
 
@@ -227,7 +235,9 @@ func (r *Road) Stop() {
 	}
 	for _, p := range r.People {
 		p.stopAgent()
-		p.Key.Close()
+		for _, k := range p.keys {
+			k.Close()
+		}
 	}
 	for _, n := range []string{"jump", "ca", "sshd"} {
 		r.End(n, false)

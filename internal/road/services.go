@@ -79,7 +79,10 @@ reasons = ["no_rule"]
 `
 
 // Values are what a policy template may name.
-type Values struct{ Login, Host, HostAddress, HostKey, Jump, JumpAddress string }
+type Values struct {
+	Login, Host, HostAddress, HostKey, Jump, JumpAddress string
+	More                                                 map[string]string
+}
 
 func (r *Road) startCA(ctx context.Context) error {
 	text := r.Policy
@@ -91,7 +94,7 @@ func (r *Road) startCA(ctx context.Context) error {
 		return err
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, Values{r.Login, Host, r.HostAddress, r.HostKey, Jump, r.JumpAddress}); err != nil {
+	if err := t.Execute(&b, Values{r.Login, Host, r.HostAddress, r.HostKey, Jump, r.JumpAddress, r.More}); err != nil {
 		return err
 	}
 	if err := os.WriteFile(r.path("policy.toml"), b.Bytes(), 0o600); err != nil {
@@ -102,7 +105,7 @@ func (r *Road) startCA(ctx context.Context) error {
 	if r.Geo != "" {
 		args = append(args, "--geo", r.Geo)
 	}
-	if _, err := r.Run(ctx, "breakglass-ca", args...); err != nil {
+	if _, err := r.Run(ctx, "breakglass-ca", append(args, r.Init...)...); err != nil {
 		return err
 	}
 	if err := r.StartCA(ctx); err != nil {
@@ -114,7 +117,7 @@ func (r *Road) startCA(ctx context.Context) error {
 
 // StartCA starts the CA's service, again after End.
 func (r *Road) StartCA(ctx context.Context) error {
-	return r.spawn(ctx, "ca", r.CAAddress, nil, filepath.Join(r.Bin, "breakglass-ca"), "serve", "--dir", r.path("ca"))
+	return r.spawn(ctx, "ca", r.CAAddress, r.CAEnv, filepath.Join(r.Bin, "breakglass-ca"), "serve", "--dir", r.path("ca"))
 }
 
 func (r *Road) startJump(ctx context.Context) error {
@@ -150,17 +153,28 @@ func (r *Road) Plug(name string) (*Person, error) {
 	if err := os.WriteFile(filepath.Join(home, "askpass"), []byte("#!/bin/sh\nexec cat '"+filepath.Join(home, "pin")+"'\n"), 0o700); err != nil {
 		return nil, err
 	}
-	cfg := softkey.Config{StatePath: filepath.Join(home, "software-key.json"), PIN: PIN}
-	if r.Touch != nil {
-		cfg.Touch = func(op string) bool { return r.Touch(name, op) }
-	}
-	key, err := softkey.Open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p := &Person{Name: name, Home: home, Key: key, road: r}
+	p := &Person{Name: name, Home: home, road: r, keys: map[string]*softkey.Key{}}
 	r.People[name] = p
-	return p, nil
+	return p, p.Use("software-key")
+}
+
+// Use puts another key of the person's into the machine in place of the one that is there; one that they had not is made.
+func (p *Person) Use(key string) error {
+	if k, ok := p.keys[key]; ok {
+		p.Key = k
+		return nil
+	}
+	cfg := p.road.Make
+	cfg.StatePath, cfg.PIN = filepath.Join(p.Home, key+".json"), PIN
+	if p.road.Touch != nil {
+		cfg.Touch = func(op string) bool { return p.road.Touch(p.Name, op) }
+	}
+	k, err := softkey.Open(cfg)
+	if err != nil {
+		return err
+	}
+	p.Key, p.keys[key] = k, k
+	return nil
 }
 
 // Enrol plugs a person's key in and enrols it with an invite.
