@@ -74,7 +74,7 @@ type Road struct {
 // Person has a home of their own and a software key in the machine.
 type Person struct {
 	Name string
-	Home string // BREAKGLASS_HOME
+	Home string       // BREAKGLASS_HOME
 	Key  *softkey.Key // the one in the machine
 	road *Road
 	keys map[string]*softkey.Key // all of theirs, by name
