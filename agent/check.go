@@ -97,8 +97,8 @@ func CheckRequest(ch *api.Challenge, w Want, key ssh.PublicKey, seen Seen) (*sta
 		return nil, err
 	}
 	if err := compare([]field{
-		{"kind", s.Request, statement.RequestNew},
-		{"of", s.Of, name.RequestID("")},
+		{"kind", s.Request, w.kind()},
+		{"of", s.Of, w.Of},
 		{"person", s.Person, w.Person},
 		{"login", s.Login, w.Login},
 		{"host", s.Host, w.Host},

@@ -196,9 +196,6 @@ func TestDenials(t *testing.T) {
 		{"a forward that the rule does not list is recorded", nil, nil, func(s *scene) error {
 			return reply(s, s.alice, func(q *api.Ask) { q.Forwards = []string{"local db02:5432"} }, s.alice.Sign)
 		}, api.CodeDenied, "forwards_not_allowed"},
-		{"approvals can't be given yet", nil, nil, func(s *scene) error {
-			return reply(s, s.alice, func(q *api.Ask) { q.Host = "db01" }, s.alice.Sign)
-		}, api.CodeApproval, api.CodeApproval},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			text := catest.Policy

@@ -164,17 +164,22 @@ func (c *Client) InstallPass(ctx context.Context, key ssh.PublicKey, p name.Pers
 
 // Grants lists what is alive, the one that ends last first.
 func (c *Client) Grants(ctx context.Context) ([]Grant, *Pass, error) {
-	quiet := *c
-	quiet.Start = nil // nothing running, nothing alive
-	a, err := quiet.call(ctx, request{Op: opList})
-	if errors.Is(err, ErrNotRunning) {
-		return nil, nil, nil
-	}
+	a, err := c.list(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	slices.SortFunc(a.Grants, func(x, y Grant) int { return cmp.Or(cmp.Compare(y.Left, x.Left), cmp.Compare(x.ID, y.ID)) })
 	return a.Grants, a.Pass, nil
+}
+
+func (c *Client) list(ctx context.Context) (*Answer, error) {
+	quiet := *c
+	quiet.Start = nil // nothing running, nothing alive
+	a, err := quiet.call(ctx, request{Op: opList})
+	if errors.Is(err, ErrNotRunning) {
+		return &Answer{}, nil
+	}
+	return a, err
 }
 
 // Live finds the grant for login@host that has at least need left; nil is none.

@@ -35,7 +35,7 @@ const (
 	maxLine = 256 << 10
 	// maxKeys bounds what is held: a loop in a script can't fill memory.
 	maxKeys = 64
-	// keyLifetime is how long a key without a certificate is kept: the longest that a request waits for its approvals.
+	// keyLifetime is how long a key without a use is kept: somebody types a reason and a PIN. While its request waits for approvals it is held longer.
 	keyLifetime = 30 * time.Minute
 	// idleGrace is how long the process stays with nothing to hold, so that a request's next step finds it.
 	idleGrace = 10 * time.Second
@@ -63,12 +63,14 @@ type request struct {
 	Request name.RequestID `json:"request,omitempty"` // end
 	Person  name.Person    `json:"person,omitempty"`  // install_pass
 	Until   time.Time      `json:"until,omitzero"`    // install_pass: as the CA said it
+	Waiting *Waiting       `json:"waiting,omitempty"` // hold
 }
 
 const (
 	opNewKey      = "new_key"
 	opInstall     = "install"
 	opInstallPass = "install_pass"
+	opHold        = "hold"
 	opSign        = "sign"
 	opList        = "list"
 	opEnd         = "end"
@@ -78,13 +80,14 @@ const (
 
 // Answer is one line back.
 type Answer struct {
-	Error     string  `json:"error,omitempty"`
-	Code      string  `json:"code,omitempty"`       // "no_key", "forbidden"
-	PublicKey string  `json:"public_key,omitempty"` // new_key, authorized_keys form
-	Socket    string  `json:"socket,omitempty"`     // install
-	Signature []byte  `json:"signature,omitempty"`  // sign: SSH wire format
-	Grants    []Grant `json:"grants,omitempty"`     // list
-	Pass      *Pass   `json:"pass,omitempty"`       // list
+	Error     string    `json:"error,omitempty"`
+	Code      string    `json:"code,omitempty"`       // "no_key", "forbidden"
+	PublicKey string    `json:"public_key,omitempty"` // new_key, authorized_keys form
+	Socket    string    `json:"socket,omitempty"`     // install
+	Signature []byte    `json:"signature,omitempty"`  // sign: SSH wire format
+	Grants    []Grant   `json:"grants,omitempty"`     // list
+	Pass      *Pass     `json:"pass,omitempty"`       // list
+	Waiting   []Waiting `json:"waiting,omitempty"`    // list
 }
 
 // Grant is a live grant.

@@ -38,9 +38,11 @@ type held struct {
 	end     time.Time // monotonic
 	timer   *time.Timer
 	granted *api.Granted
+	agent   *grantAgent
 	socket  string
 	ln      net.Listener
 	pass    *Pass
+	waiting *Waiting // a request that needs approvals: for this key, or, of a grant's key, its extension
 }
 
 type server struct {
@@ -206,6 +208,8 @@ func (s *server) do(q *request) (*Answer, error) {
 		return s.installLocked(q)
 	case opInstallPass:
 		return s.installPassLocked(q)
+	case opHold:
+		return s.holdRequestLocked(q)
 	case opSign:
 		h, ok := s.keys[q.Key]
 		if !ok {
@@ -220,8 +224,12 @@ func (s *server) do(q *request) (*Answer, error) {
 		return s.listLocked(), nil
 	case opEnd:
 		for fp, h := range s.keys {
-			if h.granted != nil && h.granted.ID == q.Request {
+			switch {
+			case h.granted != nil && h.granted.ID == q.Request, h.granted == nil && h.waiting != nil && h.waiting.ID == q.Request:
 				s.dropLocked(fp)
+				return &Answer{}, nil
+			case h.waiting != nil && h.waiting.ID == q.Request: // an extension: the grant stays
+				h.waiting = nil
 				return &Answer{}, nil
 			}
 		}
@@ -303,12 +311,18 @@ func (s *server) pendingLocked(fp string, seconds int) (*held, time.Duration, er
 
 // installLocked gives a key its certificate, after checking that it is one and this key's.
 func (s *server) installLocked(q *request) (*Answer, error) {
-	h, d, err := s.pendingLocked(q.Key, q.Seconds)
-	if err != nil {
-		return nil, err
-	}
 	if q.Granted == nil {
 		return nil, errors.New("nothing granted")
+	}
+	h, d, err := s.pendingLocked(q.Key, q.Seconds)
+	if old := s.keys[q.Key]; old != nil && old.granted != nil && old.granted.ID == q.Granted.ID {
+		h, d, err = old, time.Duration(q.Seconds)*time.Second, nil // an extension: the same grant, a later end
+		if d <= 0 || d > sshcert.MaxClientLifetime {
+			return nil, fmt.Errorf("a lifetime of %v", d)
+		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	cert, err := sshcert.Parse([]byte(q.Granted.Certificate))
 	if err != nil {
@@ -327,6 +341,15 @@ func (s *server) installLocked(q *request) (*Answer, error) {
 	if want := (sshcert.Grant{Request: q.Granted.ID, Login: q.Granted.Login, Host: q.Granted.Host}); g != want {
 		return nil, fmt.Errorf("%w: the certificate is for %s", ErrForbidden, g)
 	}
+	if h.granted != nil {
+		if cert.ValidBefore <= h.agent.certificate().ValidBefore {
+			return nil, fmt.Errorf("%w: it holds a certificate that lasts as long", ErrForbidden)
+		}
+		h.granted, h.waiting = q.Granted, nil
+		h.agent.extend(cert)
+		s.holdLocked(h, d)
+		return &Answer{Socket: h.socket}, nil
+	}
 	// The newest grant of a login@host has the socket; the older key stays for reads of its own request.
 	for _, old := range s.keys {
 		if old.granted != nil && old.granted.Login == g.Login && old.granted.Host == g.Host {
@@ -339,7 +362,7 @@ func (s *server) installLocked(q *request) (*Answer, error) {
 		return nil, err
 	}
 	a := &grantAgent{key: h.key, cert: cert, login: g.Login, comment: fmt.Sprintf("%s %s@%s", g.Request, g.Login, g.Host)}
-	h.granted, h.ln, h.socket = q.Granted, ln, path
+	h.granted, h.agent, h.ln, h.socket, h.waiting = q.Granted, a, ln, path, nil
 	s.holdLocked(h, d)
 	go s.accept(ln, func(c net.Conn) {
 		if err := agent.ServeAgent(a, c); !errors.Is(err, io.EOF) {
@@ -370,6 +393,13 @@ func (s *server) listLocked() *Answer {
 	a := &Answer{}
 	for fp, h := range s.keys {
 		left := int(time.Until(h.end).Seconds())
+		if h.waiting != nil {
+			w := *h.waiting
+			w.Left = int(time.Until(w.end).Seconds())
+			if w.Left > 0 {
+				a.Waiting = append(a.Waiting, w)
+			}
+		}
 		switch {
 		case h.granted != nil:
 			a.Grants = append(a.Grants, Grant{Granted: *h.granted, Key: fp, Socket: h.socket, Left: left})

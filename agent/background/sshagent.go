@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -17,20 +18,37 @@ var errReadOnly = errors.New("this agent holds the certificate of one grant and 
 // ssh offers the right one first and alone (an agent with several would use up the server's tries).
 type grantAgent struct {
 	key     *memoryKey
-	cert    *ssh.Certificate
 	login   name.Login
 	comment string
+
+	mu   sync.Mutex
+	cert *ssh.Certificate // an extension brings a later one
+}
+
+func (a *grantAgent) certificate() *ssh.Certificate {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cert
+}
+
+// extend takes the certificate of an extension: whoever asks next gets it, on connections that stand, too.
+func (a *grantAgent) extend(cert *ssh.Certificate) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cert = cert
 }
 
 func (a *grantAgent) List() ([]*agent.Key, error) {
-	return []*agent.Key{{Format: a.cert.Type(), Blob: a.cert.Marshal(), Comment: a.comment}}, nil
+	cert := a.certificate()
+	return []*agent.Key{{Format: cert.Type(), Blob: cert.Marshal(), Comment: a.comment}}, nil
 }
 
 func (a *grantAgent) Sign(key ssh.PublicKey, data []byte) (*ssh.Signature, error) {
-	if !bytes.Equal(key.Marshal(), a.cert.Marshal()) {
+	cert := a.certificate()
+	if !bytes.Equal(key.Marshal(), cert.Marshal()) {
 		return nil, fmt.Errorf("%w: another key", ErrForbidden)
 	}
-	return a.key.signLogin(a.cert, a.login, data)
+	return a.key.signLogin(cert, a.login, data)
 }
 
 func (a *grantAgent) SignWithFlags(key ssh.PublicKey, data []byte, _ agent.SignatureFlags) (*ssh.Signature, error) {

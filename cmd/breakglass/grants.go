@@ -9,35 +9,67 @@ import (
 	"github.com/spf13/cobra"
 
 	"breakglass/agent/background"
+	"breakglass/internal/name"
 )
 
 func newGrantsCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "grants", Short: "List my grants that are alive on this machine", Args: cobra.NoArgs,
+		Use: "grants", Short: "List my grants that are alive on this machine, and requests that wait", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			gs, _, err := a.keysClient().Grants(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if a.json {
-				if gs == nil {
-					gs = []background.Grant{}
-				}
-				return a.printJSON(gs)
+			ws, err := a.keysClient().Waiting(cmd.Context())
+			if err != nil {
+				return err
 			}
-			if len(gs) == 0 {
+			if a.json {
+				return a.printGrants(gs, ws)
+			}
+			if len(gs)+len(ws) == 0 {
 				a.term.Say("No grant is alive. breakglass request LOGIN@HOST asks for one.")
 				return nil
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\twhat\tuntil\tleft\trule")
+			fmt.Fprintln(w, "ID\twhat\tstate\tuntil\tleft\trule\tflags")
+			line := func(id name.RequestID, what, state string, seconds int, rule name.Rule, flags string) {
+				left := time.Duration(seconds) * time.Second
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", id, what, state, time.Now().Add(left).Format("15:04"), left, rule, flags)
+			}
 			for _, g := range gs {
-				left := time.Duration(g.Left) * time.Second
-				fmt.Fprintf(w, "%s\t%s@%s\t%s\t%s\t%s\n", g.ID, g.Login, g.Host, time.Now().Add(left).Format("15:04"), left, g.Rule)
+				line(g.ID, string(g.Login)+"@"+string(g.Host), "alive", g.Left, g.Rule, strings.TrimPrefix(letIn(&g.Granted), ", "))
+			}
+			for _, x := range ws {
+				what := string(x.Login) + "@" + string(x.Host)
+				if x.Of != "" {
+					what += ", longer (" + string(x.Of) + ")"
+				}
+				line(x.ID, what, "waiting", x.Left, x.Rule, "")
 			}
 			return w.Flush()
 		},
 	}
+}
+
+// printGrants writes both kinds into one list: "state" tells them apart.
+func (a *app) printGrants(gs []background.Grant, ws []background.Waiting) error {
+	type alive struct {
+		State string `json:"state"`
+		background.Grant
+	}
+	type waiting struct {
+		State string `json:"state"`
+		background.Waiting
+	}
+	out := []any{}
+	for _, g := range gs {
+		out = append(out, alive{"alive", g})
+	}
+	for _, w := range ws {
+		out = append(out, waiting{"waiting", w})
+	}
+	return a.printJSON(out)
 }
 
 // findGrant takes a whole id, a prefix of one with or without the dash, or login@host.
@@ -68,7 +100,19 @@ func newEndCmd(a *app) *cobra.Command {
 			}
 			g, err := findGrant(gs, args[0])
 			if err != nil {
-				return err
+				ws, err2 := a.keysClient().Waiting(cmd.Context())
+				if err2 != nil {
+					return err2
+				}
+				w, err2 := findWaiting(ws, args[0])
+				if err2 != nil {
+					return err
+				}
+				if err := a.keysClient().End(cmd.Context(), w.ID); err != nil {
+					return err
+				}
+				a.term.Say("%s is given up: its key is wiped, so nothing comes of it any more. The CA lists it until it lapses.", w.ID)
+				return nil
 			}
 			if err := a.keysClient().End(cmd.Context(), g.ID); err != nil {
 				return err

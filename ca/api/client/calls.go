@@ -37,10 +37,6 @@ func (c *Client) Ask(ctx context.Context, q api.Ask) (*api.Challenge, error) {
 	return post[api.Challenge](ctx, c, "/v1/requests", q)
 }
 
-func (c *Client) SignRequest(ctx context.Context, id string, s api.Signed) (*api.Granted, error) {
-	return post[api.Granted](ctx, c, "/v1/requests/"+segment(id)+"/signature", s)
-}
-
 func (c *Client) Request(ctx context.Context, id name.RequestID) (*api.RequestState, error) {
 	return get[api.RequestState](ctx, c, "/v1/requests/"+segment(string(id)))
 }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"breakglass/agent"
+	"breakglass/ca/api/client"
+	"breakglass/internal/statement"
+)
+
+func newExtendCmd(a *app) *cobra.Command {
+	var minutes int
+	var reason, code string
+	var noWait bool
+	c := &cobra.Command{
+		Use: "extend ID", Short: "Ask for a later end of a grant: a touch, and approvals where its rule wants them", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			if err := statement.CheckText(reason); err != nil {
+				return usagef("reason: %w", err)
+			}
+			gs, _, err := a.keysClient().Grants(ctx)
+			if err != nil {
+				return err
+			}
+			g, err := findGrant(gs, args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			ag, fido, err := a.agent(c)
+			if err != nil {
+				return err
+			}
+			defer fido.Forget()
+			got, err := ag.Extend(ctx, g, minutes, reason, code)
+			if w, ok := client.NotGranted(err); ok {
+				if noWait {
+					return withHint(err, "breakglass grants")
+				}
+				got, err = a.await(ctx, ag, w.ID, "breakglass grants")
+			}
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(got.Granted)
+			}
+			a.sayExtended(got)
+			return nil
+		},
+	}
+	c.Flags().IntVar(&minutes, "minutes", 0, "from now; 0 is what the rule gives")
+	c.Flags().StringVar(&reason, "reason", "", "why (recorded); the grant's own where it is missing")
+	c.Flags().StringVar(&code, "totp", "", "the code that your other device shows, where the rule wants one")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for approvals")
+	c.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
+	return c
+}
+
+func (a *app) sayExtended(g *agent.Granted) {
+	a.term.Say("%s goes on until %s (%s@%s, rule %q%s).", g.ID, time.Now().Add(g.Left).Format("15:04"), g.Login, g.Host, g.Rule, overridden(g.Overridden))
+}
+
+// overridden is the flag that an override leaves wherever the grant is shown.
+func overridden(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", OVERRIDDEN: %d approvals missing", n)
+}
