@@ -6,11 +6,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"breakglass/ca"
 	"breakglass/ca/api"
@@ -272,4 +275,101 @@ func TestModelsReadAlike(t *testing.T) {
 	if _, err := policy.Load("test", []byte(vendorPolicy(w)+"\n"+soft)); err == nil {
 		t.Error("a production policy may list the software key")
 	}
+}
+
+// TestWhatTheWriterFindsCounts: the attestation is judged again when the key signs, by the clock and the policy of that moment.
+func TestWhatTheWriterFindsCounts(t *testing.T) {
+	v, clk := attesttest.New(t), &clock{}
+	c := catest.New(t, catest.Config{Policy: vendorPolicy(v), Vendor: v, Now: clk.now})
+	cfg := v.Key(catest.PIN)
+	cfg.Batch = v.Batch(func(l *x509.Certificate) { l.NotAfter = clk.now().Add(20 * time.Second) })
+	p := c.With("alice", cfg)
+	ctx, token := context.Background(), c.Token("alice")
+	begin := func() *api.Challenge {
+		ask, err := p.Client.Enrol(ctx, api.EnrolAsk{Invite: token.Secret, Key: "main"})
+		catest.Must(t, err)
+		p.Credential, err = p.Key.Enroll(api.Application, ask.Challenge, true)
+		catest.Must(t, err)
+		ch, err := p.Client.EnrolKey(ctx, ask.ID, enrolKey(p.Credential))
+		catest.Must(t, err)
+		return ch
+	}
+	ch := begin()
+	clk.forward(30 * time.Second)
+	_, err := p.Client.SignEnrolment(ctx, ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
+	if pr := problem(t, err); pr.Code != api.CodeAttestation || pr.Reasons[0].Code != string(attest.Chain) {
+		t.Errorf("a certificate that expired meanwhile: %v", err)
+	}
+	if _, found := lastOf[*ledger.KeyEnrolled](t, c); found {
+		t.Error("a key was enrolled")
+	}
+	// The client data waits ten minutes for a key, and no longer.
+	p = c.Stranger("alice")
+	for _, w := range []struct {
+		wait time.Duration
+		code string
+	}{{9 * time.Minute, ""}, {11 * time.Minute, api.CodeExpired}} {
+		ask, err := p.Client.Enrol(ctx, api.EnrolAsk{Invite: token.Secret, Key: "main"})
+		catest.Must(t, err)
+		cred, err := p.Key.Enroll(api.Application, ask.Challenge, true)
+		catest.Must(t, err)
+		clk.forward(w.wait)
+		_, err = p.Client.EnrolKey(ctx, ask.ID, enrolKey(cred))
+		if w.code == "" && err != nil || w.code != "" && problem(t, err).Code != w.code {
+			t.Errorf("after %v: %v, want %q", w.wait, err, w.code)
+		}
+	}
+}
+
+// TestAHundredKeysRaceForOneInvite: one is enrolled, and the others are told why not.
+func TestAHundredKeysRaceForOneInvite(t *testing.T) {
+	const racers = 100
+	v := attesttest.New(t)
+	c := catest.New(t, catest.Config{Policy: vendorPolicy(v), Vendor: v, Limits: ca.FileLimits{Network: 1e4, NetworkBurst: 1e4, All: 1e4, AllBurst: 1e4}})
+	ctx, token := context.Background(), c.Token("alice")
+	type ready struct {
+		p  *catest.Person
+		id string
+		s  string
+	}
+	var all []ready
+	for i := range racers {
+		p := c.Stranger("alice")
+		ask, err := p.Client.Enrol(ctx, api.EnrolAsk{Invite: token.Secret, Key: fmt.Sprintf("key-%d", i)})
+		catest.Must(t, err)
+		p.Credential, err = p.Key.Enroll(api.Application, ask.Challenge, true)
+		catest.Must(t, err)
+		ch, err := p.Client.EnrolKey(ctx, ask.ID, enrolKey(p.Credential))
+		catest.Must(t, err)
+		all = append(all, ready{p, ch.ID, p.Sign(ch)})
+	}
+	errs := make([]error, racers)
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i, r := range all {
+		wg.Go(func() {
+			<-start
+			_, errs[i] = r.p.Client.SignEnrolment(ctx, r.id, api.Signed{SSHSIG: r.s})
+		})
+	}
+	close(start)
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		} else if problem(t, err).Code != api.CodeInvite {
+			t.Errorf("lost by %v", err)
+		}
+	}
+	entries := 0
+	for _, e := range c.Entries() {
+		if e.Type() == "key.enrolled" {
+			entries++
+		}
+	}
+	if won != 1 || entries != 1 {
+		t.Errorf("%d won, %d entries", won, entries)
+	}
+	c.Audit()
 }
