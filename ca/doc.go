@@ -205,7 +205,8 @@ func (c *CA) Invite(ctx context.Context, kind, who string) (api.Token, error) {
 		return t, err
 	}
 	if site.Founded && site.Site.Profile != string(policy.Demo) {
-		return t, &api.Problem{Status: 403, Code: "operator_needed", Detail: "after the founding an invite takes an operator's touch"}
+		return t, &api.Problem{Status: 403, Code: api.CodeOperatorNeeded, Detail: "after the founding an invite takes an operator's touch, on the machine where their key is",
+			Next: []string{"an operator, there: breakglass-ca invite " + inviteArgs(kind, who)}}
 	}
 	p := c.policy.Load()
 	switch kind {

@@ -52,3 +52,11 @@ func (c *CA) orderInvite(tx *state.Tx, o *order) (outcome, error) {
 	}
 	return out, nil
 }
+
+// inviteArgs is what is typed after `breakglass-ca invite`.
+func inviteArgs(kind, who string) string {
+	if kind == api.ForJump {
+		return "--jump " + who
+	}
+	return who
+}

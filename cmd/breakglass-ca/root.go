@@ -17,6 +17,7 @@ const defaultDir = "/var/lib/breakglass-ca"
 type app struct {
 	stdout, stderr *os.File
 	json           bool
+	show           bool
 	dir            string
 }
 
@@ -53,7 +54,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("service", newInitCmd(a), newServeCmd(a), newStatusCmd(a))
-	add("admin", newInviteCmd(a), newHostCmd(a), newRebuildCmd(a), newLedgerCmd(a))
+	add("admin", newInviteCmd(a), newRevokeCmd(a), newHostCmd(a), newRebuildCmd(a), newLedgerCmd(a))
 	add("check", newPolicyCmd(a))
 	root.AddCommand(newExitHelpCmd())
 	refuseUnknown(root)
