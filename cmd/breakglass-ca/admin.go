@@ -59,6 +59,28 @@ func adminHandler(c *ca.CA) http.Handler {
 		s, err := c.Status(r.Context())
 		adminAnswer(w, s, err)
 	})
+	mux.HandleFunc("GET /admin/keys", func(w http.ResponseWriter, r *http.Request) {
+		k, err := c.Keys(r.Context())
+		adminAnswer(w, k, err)
+	})
+	mux.HandleFunc("POST /admin/rotate", func(w http.ResponseWriter, r *http.Request) {
+		q := new(ca.RotateAsk)
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBody)).Decode(q); err != nil {
+			adminProblem(w, &api.Problem{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: "the rotation can't be read"}) // the error could quote a passphrase
+			return
+		}
+		k, err := c.Rotate(r.Context(), q)
+		adminAnswer(w, k, err)
+	})
+	mux.HandleFunc("POST /admin/retire", func(w http.ResponseWriter, r *http.Request) {
+		var q retireAsk
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBody)).Decode(&q); err != nil {
+			adminProblem(w, &api.Problem{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: err.Error()})
+			return
+		}
+		k, err := c.Retire(r.Context(), q.Fingerprint)
+		adminAnswer(w, k, err)
+	})
 	mux.Handle("/", c.Handler())
 	return mux
 }
@@ -141,7 +163,7 @@ func (a *app) withAdmin(ctx context.Context, fn func(*admin) error) error {
 	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
 		return a.explainDir(err)
 	} else {
-		c, err := ca.Open(ca.Config{Dir: a.dir})
+		c, err := ca.Open(a.config(-1))
 		if err != nil {
 			return a.explainDir(err)
 		}

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"breakglass/ca"
+	"breakglass/ca/custody"
 	"breakglass/policy"
 )
 
 func newInitCmd(a *app) *cobra.Command {
 	var policyFile string
 	var cfg ca.InitConfig
+	var seal sealFlags
 	c := a.withDir(&cobra.Command{
 		Use: "init --policy FILE --listen IP:PORT", Short: "Make a CA: keys, configuration, ledger", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,7 +43,14 @@ func newInitCmd(a *app) *cobra.Command {
 					return err
 				}
 			}
+			if err := seal.sealing(cmd, a, &cfg); err != nil {
+				return err
+			}
 			site, err := ca.Init(cmd.Context(), cfg)
+			if err = errors.Join(err, seal.clean()); errors.Is(err, ca.ErrPlainKey) {
+				return withHint(err, "breakglass-ca init … --seal passphrase      asked for at each start, or a credential of the unit",
+					"breakglass-ca init … --seal credential      encrypted by this machine (systemd-creds)")
+			}
 			if err != nil {
 				return err
 			}
@@ -61,6 +71,9 @@ func newInitCmd(a *app) *cobra.Command {
 			}
 			a.say("next:")
 			a.say("  move %s off this machine: it replaces these keys if they are lost", filepath.Join(cfg.Dir, "standby-keys"))
+			if cfg.Seal.Kind == custody.Credential {
+				a.say("  name each credential of %s in the unit: LoadCredentialEncrypted=NAME", seal.credentials)
+			}
 			a.say("  breakglass-ca serve%s", dir)
 			a.say("  breakglass-ca invite%s --jump NAME     its token is for `breakglass-jump join` on the jump", dir)
 			a.say("  breakglass-ca invite%s PERSON          its token is for `breakglass enroll` on their machine", dir)
@@ -68,6 +81,7 @@ func newInitCmd(a *app) *cobra.Command {
 			return nil
 		},
 	})
+	seal.add(c)
 	f := c.Flags()
 	f.StringVar(&policyFile, "policy", "", "the first policy")
 	f.StringVar(&cfg.Listen, "listen", "", "IP:PORT to listen on")

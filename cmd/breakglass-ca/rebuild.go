@@ -13,7 +13,7 @@ func newRebuildCmd(a *app) *cobra.Command {
 	return a.withDir(&cobra.Command{
 		Use: "rebuild", Short: "Make every table anew from the ledger (the service must be stopped)", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			c, err := ca.Open(ca.Config{Dir: a.dir})
+			c, err := ca.Open(a.config(-1))
 			if errors.Is(err, state.ErrInUse) {
 				return withHint(err, "stop the service first")
 			}

@@ -16,14 +16,17 @@ import (
 const gcPercent = 400
 
 func newServeCmd(a *app) *cobra.Command {
-	return a.withDir(&cobra.Command{
+	fd := -1
+	c := a.withDir(&cobra.Command{
 		Use: "serve", Short: "Run the service", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(gcPercent)
 			}
 			log := slog.New(slog.NewTextHandler(a.stderr, nil))
-			c, err := ca.Open(ca.Config{Dir: a.dir, Logger: log})
+			cfg := a.config(fd)
+			cfg.Logger = log
+			c, err := ca.Open(cfg)
 			if err != nil {
 				return a.explainDir(err)
 			}
@@ -39,4 +42,6 @@ func newServeCmd(a *app) *cobra.Command {
 			return nil // ended by a signal, as asked
 		},
 	})
+	c.Flags().IntVar(&fd, "passphrase-fd", -1, "read the passphrase of sealed keys from this descriptor")
+	return c
 }
