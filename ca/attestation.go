@@ -130,9 +130,7 @@ func recorded(a *attest.Attestation, v *attest.Verified, p *policy.Policy) *ledg
 	out := &ledger.Attestation{Format: a.Format, Challenge: a.Challenge, AuthData: a.AuthData, Cert: a.Cert, Signature: a.Signature}
 	if v != nil {
 		out.Chain, out.Model, out.Firmware, out.Root = v.Chain, v.Model.Name, v.Firmware, v.Root
-		if err := out.Policy.UnmarshalText([]byte(p.SHA256)); err != nil {
-			panic("a loaded policy has a hash: " + err.Error())
-		}
+		out.Policy = sha256.Sum256(p.Source)
 	}
 	return out
 }
