@@ -491,3 +491,13 @@ func TestFilesOfCertificates(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkVerify is what an enrolment costs the CA's writer.
+func BenchmarkVerify(b *testing.B) {
+	e := newEnrolment(b, attesttest.New(b))
+	for b.Loop() {
+		if _, err := attest.Verify(&e.a, e.want, e.trust, e.models, e.now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
