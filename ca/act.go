@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/hmac"
@@ -51,7 +52,11 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 		flags |= skfile.FlagUserVerification
 	}
 	// Made for everybody: a multiplication on the curve that only unknown names cost would be heard in the time of the answer.
-	decoys, err := c.decoys(p, flags)
+	length, err := tx.CredentialLength()
+	if err != nil {
+		return nil, false, err
+	}
+	decoys, err := c.decoys(p, cmp.Or(length, decoyCredential), flags)
 	if err != nil {
 		return nil, false, err
 	}
@@ -64,7 +69,7 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 		if err != nil {
 			return nil, false, err
 		}
-		h, err := handle(k.Name, pub, k.Credential, flags)
+		h, err := handle(handleName(len(out)), pub, k.Credential, flags)
 		if err != nil {
 			return nil, false, err
 		}
@@ -76,6 +81,10 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 	return decoys, false, nil
 }
 
+// handleName is what a challenge calls the key at place i: what people call their keys would tell made-up ones from theirs. Their client knows them
+// by the public key.
+func handleName(i int) name.Key { return name.Key(fmt.Sprintf("key-%d", i+1)) }
+
 func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.KeyHandle, error) {
 	file, err := skfile.Marshal(pub, credential, flags, string(n))
 	return api.KeyHandle{Name: n, PublicKey: authorized(pub), CredentialID: credential, Application: api.Application, KeyFile: file}, err
@@ -83,20 +92,16 @@ func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.K
 
 // decoys makes keys out of a name: the same each time, and nobody has them. One or two, as people have: else two would say that the name is
 // known.
-func (c *CA) decoys(p name.Person, flags byte) ([]api.KeyHandle, error) {
-	names := []name.Key{"key-1", "desk", "yubi-desk", "blue", "main"}
-	seed := c.derive(p, "name", 2)
-	first := int(seed[0]) % len(names)
+func (c *CA) decoys(p name.Person, length int, flags byte) ([]api.KeyHandle, error) {
 	var out []api.KeyHandle
-	for _, label := range []string{"", "2"} { // both are made whatever is shown: the time of the answer must not tell
-		d, err := c.decoy(p, label, names[first], flags)
+	for i, label := range []string{"", "2"} { // both are made whatever is shown: the time of the answer must not tell
+		d, err := c.decoy(p, label, handleName(i), length, flags)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, d)
-		first = (first + 1) % len(names)
 	}
-	return out[:1+int(seed[1])%2], nil
+	return out[:1+int(c.derive(p, "name", 1)[0])%2], nil
 }
 
 // derive gives n bytes that follow from the CA's secret, the name and the label.
@@ -111,7 +116,7 @@ func (c *CA) derive(p name.Person, label string, n int) []byte {
 	return out[:n]
 }
 
-func (c *CA) decoy(p name.Person, which string, called name.Key, flags byte) (api.KeyHandle, error) {
+func (c *CA) decoy(p name.Person, which string, called name.Key, length int, flags byte) (api.KeyHandle, error) {
 	var priv *ecdh.PrivateKey
 	for label := "scalar" + which; ; label += "+" { // one in 2^32 hashes is no scalar of P-256
 		var err error
@@ -124,10 +129,10 @@ func (c *CA) decoy(p name.Person, which string, called name.Key, flags byte) (ap
 	if err != nil {
 		return api.KeyHandle{}, err
 	}
-	return handle(called, pub, c.derive(p, "credential"+which, decoyCredential), flags)
+	return handle(called, pub, c.derive(p, "credential"+which, length), flags)
 }
 
-// decoyCredential is the length in bytes of a made-up credential id: common keys have 64.
+// decoyCredential is the length in bytes of a made-up credential id where no key is enrolled yet: common keys have 64.
 const decoyCredential = 64
 
 func parseKey(s string) (ssh.PublicKey, error) {

@@ -26,6 +26,8 @@ type caller struct {
 	person  name.Person // a pass's holder, while it lasts
 	pass    string
 	st      *statement.Call
+	// text and armored are the call as it was signed: what it stops is an entry that holds it.
+	text, armored string
 	// founder is the holder of a pass from before the founding: an owner, who reads what there is to be founded and nothing else.
 	founder name.Person
 }
@@ -70,7 +72,7 @@ func (c *CA) caller(r *http.Request, from netip.Addr) (*caller, error) {
 		}
 		return nil, &api.Problem{Status: 401, Code: api.CodeClock, Detail: bothClocks("this machine's", st.Issued, now), Next: []string{"set the clock to " + now.Format(time.RFC3339)}}
 	}
-	who := &caller{key: sig.PublicKey, st: &st}
+	who := &caller{key: sig.PublicKey, st: &st, text: string(text), armored: string(sig.Armor())}
 	if err := c.state.View(r.Context(), func(tx *state.Tx) error {
 		jumps, err := tx.Jumps()
 		if err != nil {

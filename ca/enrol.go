@@ -147,7 +147,7 @@ func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from neti
 }
 
 // signEnrolment takes the new key's first signature, spends the invite and records the key.
-func (c *CA) signEnrolment(ctx context.Context, id, armored string, from netip.Addr) (*api.Enrolled, error) {
+func (c *CA) signEnrolment(ctx context.Context, id, armored, code string, from netip.Addr) (*api.Enrolled, error) {
 	ch := c.challenges.take(id)
 	if ch == nil || ch.enrol == nil || ch.st == nil {
 		c.strangers.add("unknown_statement", from)
@@ -171,7 +171,10 @@ func (c *CA) signEnrolment(ctx context.Context, id, armored string, from netip.A
 	if r := judgeTouch(a.key, touch, c.policy.Load().Always.UV); r != nil {
 		return nil, keyProblem(*r)
 	}
+	out := &api.Enrolled{Person: e.person, Key: e.key, Fingerprint: fp}
+	var refusal *api.Problem
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
+		refusal = nil
 		// The policy may have changed since the statement was handed out: what it says now counts.
 		p := c.policy.Load()
 		judged, err := c.attested(p, e, from)
@@ -187,14 +190,23 @@ func (c *CA) signEnrolment(ctx context.Context, id, armored string, from netip.A
 		if err := c.another(tx, e); err != nil {
 			return err
 		}
-		_, _, err = tx.Append(a.signed(c.entry(ledger.PersonActor(e.person), ledger.Subject{Person: e.person, Key: fp}, &ledger.KeyEnrolled{
+		f := &ledger.KeyEnrolled{
 			Name: e.key, PublicKey: authorized(e.public), CredentialID: e.credential, Application: api.Application, Counter: touch.Counter,
 			Flags: touch.Flags, Invite: e.invite, Attestation: recorded(e.attestation, judged, p), Software: judged == nil,
-		})))
-		return err
+		}
+		if refusal, err = c.recovers(tx, e.person, code, f); err != nil || refusal != nil { // what the code left behind stays, though it is refused
+			return err
+		}
+		if _, _, err = tx.Append(a.signed(c.entry(ledger.PersonActor(e.person), ledger.Subject{Person: e.person, Key: fp}, f))); err != nil {
+			return err
+		}
+		return c.tellEnrolled(tx, fp, out)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &api.Enrolled{Person: e.person, Key: e.key, Fingerprint: fp}, nil
+	if refusal != nil {
+		return nil, refusal
+	}
+	return out, nil
 }

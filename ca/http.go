@@ -76,6 +76,15 @@ func (c *CA) Handler() http.Handler {
 	ask("POST /v1/approvals/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
 		return c.signApproval(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
 	}))
+	for how, stop := range map[string]func(context.Context, name.RequestID, []byte, *caller) (*api.Stopped, error){"kill": c.kill, "end": c.endOwn} {
+		on("POST /v1/requests/{id}/"+how, api.MaxBody, func(k *call) (any, error) {
+			id, err := name.ParseRequestID(k.PathValue("id"))
+			if err != nil || string(id) != k.PathValue("id") { // the path is what was signed
+				return nil, badRequest("request %q", k.PathValue("id"))
+			}
+			return stop(k.Context(), id, k.body, k.who)
+		})
+	}
 	ask("POST /v1/enrolments", with(func(k *call, q *api.EnrolAsk) (any, error) { return c.enrol(k.Context(), q, k.from) }))
 	ask("POST /v1/enrolments/{id}/key", with(func(k *call, q *api.EnrolKey) (any, error) {
 		return c.enrolKey(k.Context(), k.PathValue("id"), q, k.from)

@@ -37,6 +37,12 @@ func (c *CA) signPass(ctx context.Context, id, armored string, from netip.Addr) 
 	out := &api.PassState{}
 	err := c.finish(ctx, id, armored, from, statement.KindPass, func(tx *state.Tx, a *act) (outcome, error) {
 		st := a.ch.st.(*statement.Pass)
+		if p, err := c.mayPass(tx, a); err != nil || p != nil {
+			if p != nil {
+				err = p
+			}
+			return outcome{}, err
+		}
 		if _, err := tx.PassOf(st.Holder); !errors.Is(err, state.ErrNotFound) {
 			return outcome{}, errors.Join(err, &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "that key holds a pass already"})
 		}

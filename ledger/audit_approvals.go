@@ -226,3 +226,6 @@ func (a *Audit) grantExtended(f *GrantExtended) {
 	g.Extensions = append(g.Extensions, ext)
 	g.Until = f.Until.Time
 }
+
+// PolicyText is an adopted policy's; "" is one that no entry holds.
+func (a *Audit) PolicyText(h statement.Hash) string { return a.policies[h] }

@@ -66,6 +66,8 @@ func (a *Audit) revoked(f *Revoked) {
 		if st := a.order("revoke-"+f.What, f.Target); st != nil && st.Reason != f.Why {
 			a.fault(FaultStatement, "the order gives another reason")
 		}
+	case RevokedByLoss:
+		a.keyLost(f)
 	case RevokedByKill, RevokedByEnd:
 		a.stopped(f)
 	default:

@@ -161,8 +161,14 @@ type Jump struct {
 // Join invites a jump and lets it join.
 func (c *CA) Join(jump string) *Jump {
 	c.T.Helper()
+	return c.JoinWith(c.JumpToken(jump), jump)
+}
+
+// JoinWith lets it join with an invite.
+func (c *CA) JoinWith(t api.Token, jump string) *Jump {
+	c.T.Helper()
 	j := &Jump{CA: c, Name: name.Jump(jump), Key: NewKey(c.T), HostKey: NewKey(c.T)}
-	_, err := c.Client(nil).Join(context.Background(), &api.JoinAsk{Invite: c.JumpToken(jump).Secret, Key: Line(j.Key.PublicKey()),
+	_, err := c.Client(nil).Join(context.Background(), &api.JoinAsk{Invite: t.Secret, Key: Line(j.Key.PublicKey()),
 		HostKey: Line(j.HostKey.PublicKey()), Addresses: []string{"127.0.0.1:2222"}, Source: []string{"127.0.0.1"}})
 	Must(c.T, err)
 	j.Client = c.Client(j.Key)

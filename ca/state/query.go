@@ -26,7 +26,7 @@ func (t *Tx) Site() (s Site, err error) {
 	var site string
 	err = notFound(t.tx.QueryRow(`SELECT idx, site, policy_idx, policy, founded FROM facts_of_site`).Scan(&s.Index, &site, &s.PolicyIndex, &s.Policy, &s.Founded))
 	if err == nil {
-		err = json.Unmarshal([]byte(site), &s.Site)
+		s.Site, err = t.s.parsed.parse(site)
 	}
 	return s, err
 }
@@ -43,53 +43,6 @@ func (t *Tx) Invite(h statement.Hash) (i Invite, err error) {
 	err = notFound(t.tx.QueryRow(`SELECT kind, name, expires, used FROM invites WHERE hash = $1`, h.String()).Scan(&i.For, &i.Name, &us, &i.Used))
 	i.Expires = time.UnixMicro(us)
 	return i, err
-}
-
-// Key is an enrolled hardware key.
-type Key struct {
-	Fingerprint string
-	Index       int64
-	Person      name.Person
-	Name        name.Key
-	PublicKey   string
-	Credential  []byte
-	Counter     uint32
-	Issued      time.Time // of the statement with the last accepted counter
-	Suspended   bool
-}
-
-const keyColumns = `SELECT fingerprint, idx, person, name, public_key, credential, counter, issued, suspended FROM keys `
-
-type scanner interface{ Scan(...any) error }
-
-func scanKey(r scanner) (k Key, err error) {
-	var issued int64
-	err = notFound(r.Scan(&k.Fingerprint, &k.Index, &k.Person, &k.Name, &k.PublicKey, &k.Credential, &k.Counter, &issued, &k.Suspended))
-	k.Issued = time.Unix(issued, 0)
-	return k, err
-}
-
-// Key finds a key by its fingerprint.
-func (t *Tx) Key(fingerprint string) (Key, error) {
-	return scanKey(t.tx.QueryRow(keyColumns+`WHERE fingerprint = $1`, fingerprint))
-}
-
-// Keys lists a person's keys.
-func (t *Tx) Keys(p name.Person) ([]Key, error) {
-	rows, err := t.tx.Query(keyColumns+`WHERE person = $1 ORDER BY idx`, string(p))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []Key
-	for rows.Next() {
-		k, err := scanKey(rows)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, k)
-	}
-	return out, rows.Err()
 }
 
 // Recipient is an age public key and whose it is.
@@ -120,13 +73,14 @@ func (t *Tx) Recipients() ([]Recipient, error) {
 type Pass struct {
 	ID     string
 	Person name.Person
+	Key    string // fingerprint of the hardware key that signed it
 	Until  time.Time
 }
 
 // PassOf finds the pass whose holder is the key (authorized_keys form).
 func (t *Tx) PassOf(holder string) (p Pass, err error) {
 	var us int64
-	err = notFound(t.tx.QueryRow(`SELECT id, person, until FROM passes WHERE holder = $1`, holder).Scan(&p.ID, &p.Person, &us))
+	err = notFound(t.tx.QueryRow(`SELECT id, person, key, until FROM passes WHERE holder = $1`, holder).Scan(&p.ID, &p.Person, &p.Key, &us))
 	p.Until = time.UnixMicro(us)
 	return p, err
 }
@@ -225,7 +179,7 @@ const sessionColumns = `SELECT s.id, s.request, s.idx, s.hash, s.person, s.login
 func scanSession(r scanner) (s Session, err error) {
 	var opened, until, ended int64
 	var hash, head, envelope string
-	if err := notFound(r.Scan(&s.ID, &s.Request, &s.Index, &hash, &s.Person, &s.Login, &s.Host, &s.Jump, &s.Peer, &s.Reason, &opened, &until, &s.State, &ended, &head, &envelope, &s.Seconds, &s.Stored)); err != nil {
+	if err := notFound(r.Scan(&s.ID, &s.Request, &s.Index, &hash, &s.Person, &s.Login, &s.Host, &s.Jump, &s.Peer, &s.Reason, &opened, &until, &s.State, &ended, &head, &envelope, &s.Seconds, &s.Stored, &s.Overridden)); err != nil {
 		return s, err
 	}
 	s.Opened, s.Until = time.UnixMicro(opened), time.UnixMicro(until)
