@@ -129,7 +129,7 @@ func (j *Jump) question(c *claim, asked name.Host, sshSession []byte, key ssh.Pu
 		door = "preamble"
 	}
 	return &statement.Session{
-		Origin: j.trust.origin, Jump: j.cfg.Name, Issued: j.cfg.Now().UTC().Truncate(time.Second), Nonce: statement.NewNonce(),
+		Origin: j.trusted().origin, Jump: j.cfg.Name, Issued: j.cfg.Now().UTC().Truncate(time.Second), Nonce: statement.NewNonce(),
 		Certificate: authorizedKey(c.cert), Login: c.grant.Login, Host: asked, Peer: c.peer.String(),
 		SSHSession: hex.EncodeToString(sshSession), Key: authorizedKey(key), Journal: j.facts.Head(), Door: door,
 	}

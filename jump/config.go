@@ -35,6 +35,10 @@ type Config struct {
 	Name name.Jump
 	// Site is what was pinned at the join: the CAs, the ledger's key and origin.
 	Site ledger.Site
+	// NewestSite, if not nil, is asked when the jump begins to listen; later changes of the site are heard. Followed is told of each, so that
+	// the next start begins with it.
+	NewestSite Site
+	Followed   func(s ledger.Site, checkpoint string)
 	// Key signs facts and questions.
 	Key ssh.Signer
 	// HostKey is the jump's own host key, ed25519.

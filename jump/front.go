@@ -229,7 +229,7 @@ func (j *Jump) offered(ctx front.Context, key front.PublicKey) (ok bool) {
 	if d == nil || d.meta == nil {
 		return false
 	}
-	c, r := judge(key, d.meta.User(), d.host, d.RemoteAddr(), j.trust.clientCA, j.cfg.Now())
+	c, r := judge(key, d.meta.User(), d.host, d.RemoteAddr(), j.trusted().clientCA, j.cfg.Now())
 	if r == nil && d.tried {
 		r = &refusal{refusedRepeated, nil}
 	}
@@ -244,7 +244,7 @@ func (j *Jump) offered(ctx front.Context, key front.PublicKey) (ok bool) {
 // proven runs when the signature was verified: from here on it is a person.
 func (j *Jump) proven(ctx front.Context, d *doorConn, meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	// Judged again, on what was proven and on nothing that the query left behind.
-	c, r := judge(key, meta.User(), d.host, d.RemoteAddr(), j.trust.clientCA, j.cfg.Now())
+	c, r := judge(key, meta.User(), d.host, d.RemoteAddr(), j.trusted().clientCA, j.cfg.Now())
 	if r == nil && d.tried {
 		r = &refusal{refusedRepeated, nil}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,13 +29,15 @@ const (
 
 // hostCerts are the names that the jump can answer for, with the addresses known ahead.
 type hostCerts struct {
-	ca      CA
-	key     ssh.Signer
-	trusted []ssh.PublicKey
-	now     func() time.Time
-	log     *slog.Logger
+	ca  CA
+	key ssh.Signer
+	now func() time.Time
+	log *slog.Logger
+
+	again chan struct{} // the host CAs changed: fetch now
 
 	mu      sync.Mutex
+	trusted []ssh.PublicKey
 	byName  map[name.Host]ssh.Signer
 	until   map[name.Host]time.Time
 	hints   map[name.Host][]string
@@ -45,7 +48,7 @@ type hostCerts struct {
 func newHostCerts(ca CA, key ssh.Signer, trusted []ssh.PublicKey, now func() time.Time, log *slog.Logger) *hostCerts {
 	return &hostCerts{ca: ca, key: key, trusted: trusted, now: now, log: log,
 		byName: map[name.Host]ssh.Signer{}, until: map[name.Host]time.Time{}, hints: map[name.Host][]string{},
-		unknown: map[name.Host]time.Time{}, asking: make(chan struct{}, maxAsking)}
+		unknown: map[name.Host]time.Time{}, asking: make(chan struct{}, maxAsking), again: make(chan struct{}, 1)}
 }
 
 // fetch gets all names that the policy writes out.
@@ -133,6 +136,22 @@ func (h *hostCerts) signer(ctx context.Context, host name.Host) ssh.Signer {
 	return nil
 }
 
+// trust takes the host CAs that are trusted now. After a change the certificates are fetched anew: people's clients will refuse those of a
+// retired CA.
+func (h *hostCerts) trust(cas []ssh.PublicKey) {
+	same := func(a, b ssh.PublicKey) bool { return string(a.Marshal()) == string(b.Marshal()) }
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if slices.EqualFunc(h.trusted, cas, same) {
+		return
+	}
+	h.trusted = cas
+	select {
+	case h.again <- struct{}{}:
+	default:
+	}
+}
+
 // addresses are the hints for the early dial.
 func (h *hostCerts) addresses(host name.Host) []string {
 	h.mu.Lock()
@@ -161,6 +180,7 @@ func (h *hostCerts) run(ctx context.Context) {
 		}
 		select {
 		case <-time.After(wait):
+		case <-h.again:
 		case <-ctx.Done():
 			return
 		}

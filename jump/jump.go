@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	front "github.com/gliderlabs/ssh"
@@ -25,7 +26,7 @@ import (
 type Jump struct {
 	cfg       Config
 	log       *slog.Logger
-	trust     trust
+	trust     atomic.Pointer[trust]
 	source    netip.Addr
 	facts     *facts.Book
 	hostCerts *hostCerts
@@ -56,8 +57,9 @@ func New(cfg Config) (*Jump, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening jump: %w", err)
 	}
-	j := &Jump{cfg: cfg, log: cfg.Logger, trust: t, source: firstSource(cfg.Sources), caps: caps{byNet: map[string]int{}},
+	j := &Jump{cfg: cfg, log: cfg.Logger, source: firstSource(cfg.Sources), caps: caps{byNet: map[string]int{}},
 		sessions: map[*session]struct{}{}, conns: map[net.Conn]struct{}{}, hostAlgs: map[name.Host][]string{}, ears: ears{after: -1}, failed: make(chan struct{})}
+	j.trust.Store(&t)
 	j.facts, err = facts.Open(facts.Config{Jump: cfg.Name, Origin: t.origin, Signer: cfg.Key, Journal: cfg.Journal, Sender: cfg.CA, Now: cfg.Now, Logger: cfg.Logger})
 	if err != nil {
 		return nil, fmt.Errorf("opening jump: %w", err)

@@ -129,12 +129,17 @@ func (j *Jump) hear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cp, err := ledger.OpenCheckpoint(a.Checkpoint, j.trust.ledgerKey)
+	cp, err := ledger.OpenCheckpoint(a.Checkpoint, j.trusted().ledgerKey)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
-	if cp.Origin != j.trust.origin || a.Index >= cp.Size {
+	if cp.Origin != j.trusted().origin || a.Index >= cp.Size {
 		return fmt.Errorf("%w: up to entry %d of %q, checkpoint of %d", errAnswer, a.Index, cp.Origin, cp.Size)
+	}
+	if after < 0 {
+		if err := j.catchUp(ctx); err != nil {
+			return err
+		}
 	}
 	for _, p := range a.Entries {
 		if err := j.heed(p, cp, a); err != nil {
@@ -169,6 +174,10 @@ func (j *Jump) heed(p api.ProvenEntry, cp ledger.Checkpoint, a *api.JumpOrders) 
 		h := heard{Revoked: f, index: p.Index, by: e.Subject.Person, at: time.Now()}
 		j.keepHeard(h)
 		j.endRevoked(&h)
+	case *ledger.SiteChanged:
+		if err := j.follow(f.Site, a.Checkpoint); err != nil {
+			return fmt.Errorf("%w: entry %d: %w", errAnswer, p.Index, err)
+		}
 	case *ledger.GrantExtended:
 		j.extend(e.Subject.Request, f.Until.Time, f.Until.Sub(a.Now))
 	}

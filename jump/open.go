@@ -210,7 +210,7 @@ func (j *Jump) askCA(ctx context.Context, d *doorConn, c *claim, sshSession []by
 			"sessions that run go on; try again in a moment: breakglass ssh "+target(c),
 			"breakglass status says what is down")
 	}
-	o, err := checkAnswer(a, q, ask, c, j.trust)
+	o, err := checkAnswer(a, q, ask, c, j.trusted())
 	if err != nil {
 		j.log.Error("CA's answer refused", "request", c.grant.Request, "error", err)
 		return nil, say(err, "the CA's answer does not hold; nothing is opened", "tell an operator: "+err.Error())

@@ -35,7 +35,7 @@ func (j *Jump) newRecorder(o *order, door string, failed func(error)) (*recorder
 	}
 	r := &recorder{journal: j.cfg.Journal, env: transcript.SHA256(env), began: time.Now(), failed: failed}
 	r.w, err = transcript.NewWriter(transcript.Header{
-		Session: o.session, Jump: j.cfg.Name, Origin: j.trust.origin, Person: o.person, Login: o.login, Host: o.host, Door: door,
+		Session: o.session, Jump: j.cfg.Name, Origin: j.trusted().origin, Person: o.person, Login: o.login, Host: o.host, Door: door,
 		T0: j.cfg.Now().UnixMicro(), Bind: transcript.Hash(o.bind),
 		Prev: transcript.Checkpoint{Size: o.checkpoint.Size, Hash: transcript.Hash(o.checkpoint.Root)}, Env: r.env,
 	}, key)

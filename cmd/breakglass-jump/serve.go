@@ -13,11 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"breakglass/ca/api"
 	"breakglass/ca/api/client"
 	"breakglass/internal/name"
 	"breakglass/jump"
 	"breakglass/jump/facts"
 	"breakglass/jump/journal"
+	"breakglass/ledger"
 )
 
 func newServeCmd() *cobra.Command {
@@ -75,6 +77,12 @@ func serve(ctx context.Context, d directory, log *slog.Logger) error {
 		return err
 	}
 	j, err := jump.New(jump.Config{Name: name.Jump(c.Name), Site: pins.Site, Key: key, HostKey: host, CA: ca,
+		NewestSite: ca.Site, Followed: func(s ledger.Site, checkpoint string) {
+			ca.Follow(s)
+			if err := d.writePins(api.Pins{Site: s, Checkpoint: checkpoint}); err != nil {
+				log.Error("the changed site is not kept: the next start asks for it again", "error", err)
+			}
+		},
 		Journal: jour, Recovered: found, Sources: sources, Logger: log})
 	if err != nil {
 		return errors.Join(err, jour.Close())

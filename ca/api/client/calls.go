@@ -91,6 +91,7 @@ func (c *Client) Site(ctx context.Context) (*api.SiteAnswer, error) {
 	if err := c.checkSite(ctx, a); err != nil {
 		return nil, err
 	}
+	c.Follow(a.Site)
 	return a, nil
 }
 

@@ -29,6 +29,7 @@ import (
 	"breakglass/ca/api"
 	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
+	"breakglass/ledger"
 )
 
 const (
@@ -68,6 +69,7 @@ type Client struct {
 	signer ssh.Signer
 	now    func() time.Time
 	http   *http.Client
+	dialer *dialer
 	ledger *follower
 }
 
@@ -84,7 +86,9 @@ func New(cfg Config) (*Client, error) {
 	if c.ledger, err = newFollower(cfg.Pins, cfg.Memory); err != nil {
 		return nil, err
 	}
-	d := &dialer{addresses: cfg.Pins.Site.Addresses, tls: pinned(cfg.Pins.Site.TLS)}
+	d := &dialer{}
+	c.dialer = d
+	d.follow(cfg.Pins.Site)
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialTLSContext: d.dial, ForceAttemptHTTP2: false, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
@@ -100,6 +104,15 @@ func (c *Client) WithSigner(s ssh.Signer) *Client {
 	d := *c
 	d.signer = s
 	return &d
+}
+
+// Follow takes the TLS keys and addresses of a site that is proven to be of the pinned ledger, for connections from now on. Those that are
+// open were judged when they began.
+func (c *Client) Follow(s ledger.Site) {
+	if s.Origin != c.pins.Site.Origin || s.LedgerKey != c.pins.Site.LedgerKey || len(s.TLS) == 0 || len(s.Addresses) == 0 {
+		return
+	}
+	c.dialer.follow(s)
 }
 
 // Pins are what the client was made with.
@@ -129,10 +142,22 @@ func pinned(spki []string) *tls.Config {
 
 // dialer tries the CA's addresses, each a little after the one before, and remembers which answered.
 type dialer struct {
+	mu        sync.Mutex
 	addresses []string
 	tls       *tls.Config
-	mu        sync.Mutex
 	good      string
+}
+
+func (d *dialer) follow(s ledger.Site) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.addresses, d.tls = s.Addresses, pinned(s.TLS)
+}
+
+func (d *dialer) pins() *tls.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tls
 }
 
 func (d *dialer) order() []string {
@@ -172,7 +197,7 @@ func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		go func() {
 			t, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			conn, err := (&tls.Dialer{Config: d.tls}).DialContext(t, "tcp", a)
+			conn, err := (&tls.Dialer{Config: d.pins()}).DialContext(t, "tcp", a)
 			if err != nil {
 				results <- result{nil, a, fmt.Errorf("%s: %w", a, err)}
 				return
