@@ -138,7 +138,7 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 		g, err = a.ask(ctx, ag, who.Person, login, host, q)
 		if waits, ok := client.NotGranted(err); ok {
 			id, err = waits.ID, nil
-			a.term.Say("%s: rule %q asks for %d approvals.", id, waits.Rule, waits.Needed)
+			a.term.Say("%s waits: rule %q lets you in with approvals (%d).", id, waits.Rule, waits.Needed)
 		}
 	}
 	resume := fmt.Sprintf("breakglass ssh %s@%s goes on with it", login, host)

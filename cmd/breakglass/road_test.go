@@ -447,8 +447,14 @@ func TestWhatIsRefusedSaysWhyAndWhatToType(t *testing.T) {
 	r.wants(2, []string{"U+202E"}, "breakglass", "request", "--reason", reason+" \u202e hidden", "root@web01")
 	r.wants(10, []string{"error: denied", "reason:"}, "breakglass", "request", "--reason", reason, "postgres@web01")
 	r.wants(10, []string{"error: denied", "reason:"}, "breakglass", "request", "--reason", reason, "root@web99")
-	r.wants(11, []string{"error: approval_needed"}, "breakglass", "request", "--reason", reason, "root@db01")
-	r.wants(255, []string{"error: approval_needed"}, "breakglass", "ssh", "--reason", reason, "root@db01", "true")
+	r.wants(11, []string{"error: approval_needed"}, "breakglass", "request", "--no-wait", "--reason", reason, "root@db01")
+	r.wants(255, []string{"error: approval_needed", "goes on"}, "breakglass", "ssh", "--no-wait", "root@db01", "true")
+	r.wants(10, []string{"error: denied", "reason: kind_not_allowed", "bob"}, "breakglass", "request", "--override", "root@db01")
+	r.wants(1, []string{"error: not_waiting"}, "breakglass", "request", "--override", "root@web01")
+	if out := r.ok("breakglass", "grants", "--json").out; !strings.Contains(out, `"state": "waiting"`) {
+		t.Errorf("waiting: %s", out)
+	}
+	r.ok("breakglass", "end", "root@db01")
 	r.wants(255, []string{"error: denied"}, "breakglass", "ssh", "--reason", reason, "postgres@web01", "true")
 	r.wants(2, []string{`unknown command "shh"`, "hint: breakglass ssh"}, "breakglass", "shh")
 	r.wants(2, []string{"unknown flag"}, "breakglass", "grants", "--all")

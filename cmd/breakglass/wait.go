@@ -99,12 +99,12 @@ func (a *app) waitingFor(ctx context.Context, login name.Login, host name.Host) 
 	return found, nil
 }
 
-// findWaiting takes a whole id or a prefix of one, with or without the dash.
+// findWaiting takes a whole id, a prefix of one with or without the dash, or login@host.
 func findWaiting(list []background.Waiting, s string) (*background.Waiting, error) {
 	var found *background.Waiting
 	plain := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "") }
 	for i := range list {
-		if s != "" && strings.HasPrefix(plain(string(list[i].ID)), plain(s)) {
+		if string(list[i].Login)+"@"+string(list[i].Host) == s || s != "" && strings.HasPrefix(plain(string(list[i].ID)), plain(s)) {
 			if found != nil {
 				return nil, withHint(usagef("%q fits more than one request", s), "breakglass grants")
 			}

@@ -124,19 +124,8 @@ func seenBy(text string) (statement.Checkpoint, bool) {
 	if st == nil || statement.Parse([]byte(text), st) != nil {
 		return statement.Checkpoint{}, false
 	}
-	switch s := st.(type) {
-	case *statement.Request:
-		return s.Checkpoint, true
-	case *statement.Enrolment:
-		return s.Checkpoint, true
-	case *statement.Founding:
-		return s.Checkpoint, true
-	case *statement.Recipient:
-		return s.Checkpoint, true
-	case *statement.Pass:
-		return s.Checkpoint, true
-	}
-	return statement.Checkpoint{}, false
+	h, ok := statement.HeadOf(st)
+	return h.Checkpoint, ok
 }
 
 // VerifyFrom collects a request's evidence and verifies it in the same breath: nothing is kept.

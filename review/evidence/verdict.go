@@ -62,7 +62,8 @@ type Verdict struct {
 	Login      name.Login         `json:"login,omitempty"`
 	Host       name.Host          `json:"host,omitempty"`
 	Reason     string             `json:"reason,omitempty"`
-	Decision   string             `json:"decision,omitempty"` // "allowed" or "denied"
+	Decision   string             `json:"decision,omitempty"`   // "allowed", "denied", or "waiting"
+	Overridden int                `json:"overridden,omitempty"` // approvals that were missing, and that the requester went on without
 	Checks     []Check            `json:"checks"`
 	Recordings []RecordingVerdict `json:"recordings"`
 	Notes      []string           `json:"notes,omitempty"` // what was not checked, and why

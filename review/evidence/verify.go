@@ -66,6 +66,8 @@ type checker struct {
 	roots map[int64]statement.Hash // proven: the history at that size goes on to head
 	audit *ledger.Audit
 	grant *ledger.Grant
+	// related are the requests about this one.
+	related []name.RequestID
 
 	until  []string
 	sealed bool
@@ -222,7 +224,12 @@ func (c *checker) about(p Entry) {
 	if err != nil {
 		return // the audit said so
 	}
-	if r := e.Subject.Request; r != "" && r != c.e.Request {
+	// An extension, and an override that was refused, is a request of its own about this one.
+	var st statement.Request
+	if statement.Parse([]byte(e.Statement), &st) == nil && st.Of == c.e.Request {
+		c.related = append(c.related, st.ID)
+	}
+	if r := e.Subject.Request; r != "" && r != c.e.Request && !slices.Contains(c.related, r) {
 		c.fail(fmt.Sprintf("entry %d (%s)", p.Index, e.Type()), "is about request %s", r)
 	}
 }
@@ -252,6 +259,7 @@ func (c *checker) request() {
 		soft = fmt.Sprintf(", proved to be a %q", g.Key.Model)
 	}
 	c.ok("request", "signed by %s's %s (counter %d%s), %s, over %s@%s, reason and client key: %q", r.Person, g.Key.Name, g.Touch.Counter, soft, touch, r.Login, r.Host, r.Reason)
+	c.approvals(g)
 	switch {
 	case g.Denied != nil:
 		c.v.Decision = "denied"
@@ -264,12 +272,23 @@ func (c *checker) request() {
 			c.fail("request "+string(r.ID), "denied, and a certificate or session all the same")
 		}
 		return
+	case g.Allowed == nil && g.Waits != nil:
+		c.v.Decision = "waiting"
+		c.until = append(c.until, fmt.Sprintf("%s: request %s waited for %d approvals, and nothing came of it", clock(g.Waits.Until.Time), r.ID, g.Waits.Approvals))
+		return
 	case g.Allowed == nil:
 		c.fail("request "+string(r.ID), "neither allowed nor denied")
 		return
 	}
 	c.v.Decision = "allowed"
 	c.ok("decision", "rule %q of policy %.12s: %d min, until %s", g.Allowed.Rule, g.Allowed.Used.Policy, g.Allowed.Minutes, clock(g.Allowed.Until.Time))
+	c.decidedBy(fmt.Sprintf("entry %d (grant.allowed)", g.AllowedIndex), r, g.Allowed.Rule, g.Policy, g.Allowed.Approvals, &g.Allowed.Used)
+	for _, x := range g.Extensions {
+		f := x.Extended
+		c.ok("extension", "%s, signed by %s's %s (counter %d): rule %q, %d min more, until %s", x.Request.ID, r.Person, x.Key.Name, x.Touch.Counter, f.Rule, f.Minutes, clock(f.Until.Time))
+		c.approvals(x)
+		c.decidedBy("extension "+string(x.Request.ID), &x.Request, f.Rule, c.audit.PolicyText(f.Used.Policy), f.Approvals, &f.Used)
+	}
 	if len(g.Certificates) == 0 {
 		c.fail("request "+string(r.ID), "allowed without a certificate")
 	}
