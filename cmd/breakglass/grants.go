@@ -89,37 +89,3 @@ func findGrant(gs []background.Grant, s string) (*background.Grant, error) {
 	}
 	return nil, withHint(usagef("%q fits %d grants", s, len(found)), "breakglass grants")
 }
-
-func newEndCmd(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "end ID", Short: "Give up a grant on this machine: its key is wiped", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			gs, _, err := a.keysClient().Grants(cmd.Context())
-			if err != nil {
-				return err
-			}
-			g, err := findGrant(gs, args[0])
-			if err != nil {
-				ws, err2 := a.keysClient().Waiting(cmd.Context())
-				if err2 != nil {
-					return err2
-				}
-				w, err2 := findWaiting(ws, args[0])
-				if err2 != nil {
-					return err
-				}
-				if err := a.keysClient().End(cmd.Context(), w.ID); err != nil {
-					return err
-				}
-				a.term.Say("%s is given up: its key is wiped, so nothing comes of it any more. The CA lists it until it lapses.", w.ID)
-				return nil
-			}
-			if err := a.keysClient().End(cmd.Context(), g.ID); err != nil {
-				return err
-			}
-			a.term.Say("%s is given up: no new session can be opened with it. Sessions that run go on until %s.", g.ID,
-				time.Now().Add(time.Duration(g.Left)*time.Second).Format("15:04"))
-			return nil
-		},
-	}
-}

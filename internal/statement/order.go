@@ -40,3 +40,6 @@ type Order struct {
 }
 
 func (*Order) Kind() Kind { return KindOrder }
+
+// CheckLine says whether a person's text could stand in a statement: what a signed call says is held to the same.
+func CheckLine(s string) error { return checkValue(s) }
