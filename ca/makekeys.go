@@ -136,14 +136,22 @@ func (s Sealing) keep(dir, path string, standby bool, secret []byte) (custody.Pl
 		name := "breakglass-ca-" + filepath.Base(path)
 		return custody.Place{Kind: custody.Credential, At: name}, s.Encrypt(name, secret)
 	}
-	pass := s.Passphrase
+	pass, factor := s.Passphrase, s.WorkFactor
 	if standby {
-		pass = s.Standby
+		pass, factor = s.Standby, s.standbyFactor()
 	}
-	b, err := custody.Seal(secret, pass, s.WorkFactor)
+	b, err := custody.Seal(secret, pass, factor)
 	if err != nil {
 		return custody.Place{}, err
 	}
 	path += ".age"
 	return custody.Place{Kind: custody.Sealed, At: path}, durable.WriteNew(filepath.Join(dir, path), b, 0o600)
+}
+
+// standbyFactor is higher than that of keys that a start waits for.
+func (s Sealing) standbyFactor() int {
+	if s.WorkFactor == 0 {
+		return custody.StandbyWorkFactor
+	}
+	return s.WorkFactor
 }

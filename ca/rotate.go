@@ -159,7 +159,7 @@ func (c *CA) prepare(site ledger.Site, q *RotateAsk) (*prepared, error) {
 		}
 	}
 	if secret != nil {
-		at, err := s.replace(c.cfg.Dir, filepath.Join("keys", nameOf(q.Key, p.active)), s.Passphrase, secret)
+		at, err := s.replace(c.cfg.Dir, filepath.Join("keys", nameOf(q.Key, p.active)), s.Passphrase, s.WorkFactor, secret)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +174,7 @@ func (c *CA) prepare(site ledger.Site, q *RotateAsk) (*prepared, error) {
 		return nil, err
 	}
 	defer custody.Wipe(made)
-	at, err := s.replace(c.cfg.Dir, filepath.Join("standby-keys", nameOf(q.Key, p.standby)), s.Standby, made)
+	at, err := s.replace(c.cfg.Dir, filepath.Join("standby-keys", nameOf(q.Key, p.standby)), s.Standby, s.standbyFactor(), made)
 	if err != nil {
 		return nil, err
 	}
@@ -229,14 +229,14 @@ func nameOf(key, public string) string {
 }
 
 // replace writes a key file, over one that an interrupted try left.
-func (s Sealing) replace(dir, path string, passphrase, secret []byte) (custody.Place, error) {
+func (s Sealing) replace(dir, path string, passphrase []byte, factor int, secret []byte) (custody.Place, error) {
 	if err := durable.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700); err != nil {
 		return custody.Place{}, err
 	}
 	if s.Kind == custody.File {
 		return custody.Place{Kind: custody.File, At: path}, durable.WriteFile(filepath.Join(dir, path), secret, 0o600)
 	}
-	b, err := custody.Seal(secret, passphrase, s.WorkFactor)
+	b, err := custody.Seal(secret, passphrase, factor)
 	if err != nil {
 		return custody.Place{}, err
 	}

@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	// WorkFactor is scrypt's log2(N): 128 MiB and about half a second a file and guess. The CA opens five at its start, and sessions are
+	// WorkFactor is scrypt's log2(N): 64 MiB and about a quarter of a second a file and guess. The CA opens five at its start, and sessions are
 	// marked blind when it is away for longer than that.
-	WorkFactor = 17
+	WorkFactor = 16
+	// StandbyWorkFactor is that of keys that lie elsewhere and are opened once in years.
+	StandbyWorkFactor = 18
 	// maxWorkFactor bounds what a file may ask of this machine: 1 GiB.
 	maxWorkFactor = 20
 	// maxFile bounds a key file in bytes: a sealed key has under 2 KiB.

@@ -52,6 +52,11 @@ func lived(t *testing.T) *ledgertest.Log {
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Person: "alice"}, Statement: text, SSHSIG: sig,
 		Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "no_touch", Detail: "signed without a touch"}}}})
 	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: ledger.Subject{Person: "alice", Key: alice.Fingerprint}, Facts: &ledger.KeySuspended{Why: "counter_went_back"}})
+	next := l.Site
+	next.TLS = []string{next.TLS[0], strings.Repeat("ab", 32)}
+	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "another standby"}})
+	next.TLS, next.Retired = next.TLS[:1], []ledger.RetiredKey{{Kind: "tls", Key: strings.Repeat("ab", 32), Before: int64(len(l.Entries))}}
+	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "retired tls"}})
 	return l
 }
 
