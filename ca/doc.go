@@ -54,26 +54,26 @@ type Config struct {
 
 // CA is a running certificate authority. Close it.
 type CA struct {
-	cfg        Config
-	file       File
-	keys       *keys
-	state      *state.State
-	geo        *geo.DB
-	store      *transcript.FileStore
-	policy     atomic.Pointer[policy.Policy]
-	challenges *challenges
-	enrolling  *challenges // apart: they live longer, and nobody without an invite can push one out
-	limits     *limits
-	strangers  *strangers
-	calls      *nonces
-	changes    *changes
-	listening  *listening
-	seen       *seen
-	decoySeed  [32]byte
-	stateKey   []byte
-	clocks     clocks
-	trust      attest.Trust
-	log        *slog.Logger
+	cfg         Config
+	file        File
+	keys        *keys
+	state       *state.State
+	geo         *geo.DB
+	store       *transcript.FileStore
+	policy      atomic.Pointer[policy.Policy]
+	challenges  *challenges
+	enrolling   *challenges // apart: they live longer, and nobody without an invite can push one out
+	limits      *limits
+	strangers   *strangers
+	calls       *nonces
+	changes     *changes
+	listening   *listening
+	revocations krlCache
+	seen        *seen
+	decoySeed   [32]byte
+	clocks      clocks
+	trust       attest.Trust
+	log         *slog.Logger
 
 	// rotation guards the configuration: one rotation at a time.
 	rotation sync.Mutex
@@ -96,9 +96,6 @@ func Open(cfg Config) (*CA, error) {
 	c := &CA{cfg: cfg, log: cfg.Logger}
 	var err error
 	if c.file, err = readFile(filepath.Join(cfg.Dir, "config.toml")); err != nil {
-		return nil, err
-	}
-	if c.stateKey, err = loadStateKey(filepath.Join(cfg.Dir, "keys")); err != nil {
 		return nil, err
 	}
 	if c.keys, err = loadKeys(cfg, c.file.Keys); err != nil {

@@ -125,6 +125,10 @@ func (c *CA) Handler() http.Handler {
 	ask("POST /v1/orders/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
 		return c.signOrder(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
 	}))
+	on("GET /v1/krl", 0, func(k *call) (any, error) { // public; hosts behind one address ask in the same minute, and it is made once a second
+		b, err := c.KRL(k.Context())
+		return raw{b, "application/octet-stream"}, err
+	})
 	ask("GET /v1/site", func(k *call) (any, error) { return c.SiteAnswer(k.Context()) })
 	ask("POST /v1/jumps", with(func(k *call, q *api.JoinAsk) (any, error) { return c.join(k.Context(), q, k.from) }))
 	on("GET /v1/sessions", 0, func(k *call) (any, error) {
