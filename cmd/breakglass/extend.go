@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"breakglass/agent"
 	"breakglass/ca/api/client"
+	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
 
@@ -39,15 +41,28 @@ func newExtendCmd(a *app) *cobra.Command {
 				return err
 			}
 			defer fido.Forget()
-			got, err := ag.Extend(ctx, g, minutes, reason, code)
-			if w, ok := client.NotGranted(err); ok {
-				if noWait {
-					return withHint(err, "breakglass grants")
-				}
-				got, err = a.await(ctx, ag, w.ID, "breakglass grants")
-			}
+			resume := "breakglass extend " + string(g.ID) + " goes on with it"
+			id, err := a.extending(ctx, g.ID)
 			if err != nil {
 				return err
+			}
+			var got *agent.Granted
+			if id == "" {
+				got, err = ag.Extend(ctx, g, minutes, reason, code)
+				if w, ok := client.NotGranted(err); ok {
+					id, err = w.ID, nil
+					a.term.Say("%s waits: rule %q lets you go on with approvals (%d).", id, w.Rule, w.Needed)
+				}
+			}
+			switch {
+			case err != nil:
+				return err
+			case id != "" && noWait:
+				return withStatus(exitApproval, fmt.Errorf("approval_needed: request %s waits for approvals", id), resume, "breakglass grants")
+			case id != "":
+				if got, err = a.await(ctx, ag, id, resume); err != nil {
+					return err
+				}
 			}
 			if a.json {
 				return a.printJSON(got.Granted)
@@ -62,6 +77,20 @@ func newExtendCmd(a *app) *cobra.Command {
 	c.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for approvals")
 	c.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
 	return c
+}
+
+// extending finds the extension of a grant that waits on this machine; "" is none.
+func (a *app) extending(ctx context.Context, grant name.RequestID) (name.RequestID, error) {
+	list, err := a.keysClient().Waiting(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, w := range list {
+		if w.Of == grant {
+			return w.ID, nil
+		}
+	}
+	return "", nil
 }
 
 func (a *app) sayExtended(g *agent.Granted) {

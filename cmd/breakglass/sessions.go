@@ -67,6 +67,9 @@ func writeSessions(out io.Writer, list []api.SessionState) error {
 		if !s.Stored && state != "open" {
 			state += ", not stored yet"
 		}
+		if s.Overridden {
+			state += ", OVERRIDDEN"
+		}
 		length := (time.Duration(s.Seconds) * time.Second).String()
 		if s.State == "open" {
 			length = "until " + s.Until.Local().Format("15:04")
