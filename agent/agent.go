@@ -38,6 +38,8 @@ type Config struct {
 	Await func(ctx context.Context, signer ssh.Signer, id name.RequestID, wait time.Duration, since int64) (*api.RequestState, error)
 	// Show is called with each statement before a key is asked; nil is nobody.
 	Show func(statement string)
+	// Name is what this machine calls an enrolled key (authorized_keys form); "" is what the CA calls it. nil knows none.
+	Name func(publicKey string) name.Key
 	// Warn tells the person something that decides nothing; nil is nobody.
 	Warn func(text string)
 	// Now is this machine's clock; nil is time.Now. It serves to warn of a wrong one.
@@ -45,14 +47,17 @@ type Config struct {
 }
 
 // Agent asks on behalf of one person.
-type Agent struct{ cfg Config }
+type Agent struct {
+	cfg  Config
+	code string // of the other channel, with an enrolment
+}
 
 // New makes an Agent.
 func New(cfg Config) *Agent {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Agent{cfg}
+	return &Agent{cfg: cfg}
 }
 
 // signed is a challenge that was checked and signed.
@@ -79,6 +84,7 @@ func (a *Agent) sign(ctx context.Context, get func() (*api.Challenge, error), ch
 		if a.cfg.Show != nil {
 			a.cfg.Show(ch.Statement)
 		}
+		a.callThem(ch.Keys)
 		sctx, cancel := context.WithDeadline(ctx, got.Add(expires.Sub(issued)-sendTime))
 		sig, err := a.cfg.Signer.Sign(sctx, []byte(ch.Statement), ch.Namespace, ch.Keys)
 		late := sctx.Err() != nil
@@ -93,10 +99,22 @@ func (a *Agent) sign(ctx context.Context, get func() (*api.Challenge, error), ch
 	return signed{}, ErrTooSlow
 }
 
+// callThem puts the names of this machine in the place of the CA's, which calls everybody's keys key-1, key-2 …
+func (a *Agent) callThem(ks []api.KeyHandle) {
+	if a.cfg.Name == nil {
+		return
+	}
+	for i := range ks {
+		if n := a.cfg.Name(ks[i].PublicKey); n != "" {
+			ks[i].Name = n
+		}
+	}
+}
+
 // clock warns of a clock that is off: it explains what ssh and logs will show, and decides nothing.
 func (a *Agent) clock(issued time.Time) {
 	if off := a.cfg.Now().Sub(issued).Round(time.Second); a.cfg.Warn != nil && (off > ClockSkew || off < -ClockSkew) {
-		a.cfg.Warn(fmt.Sprintf("this machine's clock is %v off the CA's; the CA's counts", off))
+		a.cfg.Warn(fmt.Sprintf("this machine's clock says %s, the CA's %s (%v off); the CA's counts", a.cfg.Now().UTC().Format(time.RFC3339), issued.UTC().Format(time.RFC3339), off))
 	}
 }
 

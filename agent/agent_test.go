@@ -233,7 +233,7 @@ func TestAWrongClockIsSaidAndDecidesNothing(t *testing.T) {
 	if _, err := a.Request(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
-	if len(said) != 1 || said[0] != "this machine's clock is 2h0m0s off the CA's; the CA's counts" {
+	if len(said) != 1 || said[0] != "this machine's clock says 2026-11-24T05:00:00Z, the CA's 2026-11-24T03:00:00Z (2h0m0s off); the CA's counts" {
 		t.Errorf("said %q", said)
 	}
 }

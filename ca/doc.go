@@ -250,7 +250,9 @@ type Status struct {
 	Jumps                 []JumpStatus
 	OpenSessions          int
 	GeoCountry            time.Time
-	Rootless              []string // models of the policy for which no root certificate is at hand
+	// Founding is what is missing until the site is founded; nil once it is.
+	Founding *api.FoundingState
+	Rootless []string // models of the policy for which no root certificate is at hand
 }
 
 // JumpStatus is one jump's line.
@@ -297,6 +299,9 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 		}
 		return err
 	})
+	if err == nil {
+		st.Founding, err = c.FoundingState(ctx)
+	}
 	_, st.Checkpoint = c.state.Head()
 	st.GeoCountry, _ = c.geo.Built()
 	st.Rootless = c.missingRoots(c.policy.Load())

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -70,6 +71,7 @@ type keys struct {
 	ledger note.Signer
 	places map[string]custody.Place // of the ledger's
 	decoys []byte
+	state  []byte // the state key: what the ledger keeps and nobody may read there is sealed to it
 }
 
 type tlsKey struct {
@@ -185,7 +187,9 @@ func (k *keys) loadSecret(keeper *custody.Keeper, n string, p custody.Place) err
 	h := hmac.New(sha256.New, []byte(text))
 	h.Write([]byte("breakglass decoys v2"))
 	k.decoys, k.places[n] = h.Sum(nil), p
-	return nil
+	// From the same: a rotation must not make seeds unreadable, and no production CA keeps one key more in a plain file.
+	k.state, err = hkdf.Key(sha256.New, []byte(text), nil, "breakglass state key v1", sha256.Size)
+	return err
 }
 
 func parseTLS(p custody.Place, b []byte) (tlsKey, error) {

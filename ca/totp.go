@@ -61,7 +61,7 @@ func totpProblem(r ledger.Reason) *api.Problem {
 
 // totpSealer seals to the state key.
 func (c *CA) totpSealer() totpSealer {
-	return totpSealer{key: c.stateKey, origin: c.keys.ledger.Name()}
+	return totpSealer{key: c.keys.state, origin: c.keys.ledger.Name()}
 }
 
 // totpNormal reads what a person typed: spaces and dashes between the digits are forgiven, and nothing else. "" is no code. There is one

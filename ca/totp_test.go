@@ -22,7 +22,9 @@ type handClock struct {
 }
 
 // newClock stands still, a little ahead: what made the CA was dated by the machine's.
-func newClock() *handClock { return &handClock{at: time.Now().Add(time.Hour).Truncate(30 * time.Second)} }
+func newClock() *handClock {
+	return &handClock{at: time.Now().Add(time.Hour).Truncate(30 * time.Second)}
+}
 
 func (c *handClock) now() time.Time {
 	c.mu.Lock()

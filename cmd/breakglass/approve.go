@@ -94,16 +94,22 @@ func newDenyCmd(a *app) *cobra.Command {
 
 func (a *app) verdictCmd(use, short, verdict string) *cobra.Command {
 	var comment string
+	var reset bool
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		Long: short + ".\nInstead of a request, ID may be key:FINGERPRINT (a suspended key) or totp:PERSON (codes that are locked; with --reset: a device that is gone).",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := statement.CheckText(comment); err != nil {
 				return usagef("comment: %w", err)
+			}
+			if liftPrefix(args[0]) {
+				return a.lift(cmd.Context(), args[0], verdict, comment, reset)
 			}
 			return a.verdict(cmd.Context(), args[0], verdict, comment)
 		},
 	}
 	c.Flags().StringVar(&comment, "comment", "", "why (recorded, and shown to the requester)")
+	c.Flags().BoolVar(&reset, "reset", false, "with totp:PERSON: take the device away, for it is gone")
 	c.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
 	return c
 }

@@ -24,23 +24,31 @@ type keyState struct {
 	Device      string   `json:"device,omitempty"`
 	PIN         bool     `json:"pin,omitempty"`
 	UV          bool     `json:"uv,omitempty"`
+	// CA is where it stands there; nil if it was not asked.
+	CA *api.KeyStanding `json:"ca,omitempty"`
 }
 
 const probeTime = 10 * time.Second
 
 func newKeysCmd(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "keys", Short: "List my keys, and which of them are plugged in (nothing blinks)", Args: cobra.NoArgs,
+	var ask bool
+	c := &cobra.Command{
+		Use: "keys", Short: "List my keys, and which of them are plugged in (nothing blinks, without --ca)", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			states, perr, err := a.keyStates(cmd.Context())
 			if err != nil {
 				return err
 			}
+			if ask || a.holdsPass(cmd.Context()) {
+				if states, err = a.askStanding(cmd.Context(), states); err != nil {
+					return err
+				}
+			}
 			if a.json {
 				return a.printJSON(states)
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "key\tplugged in\tverifies by\tfingerprint")
+			fmt.Fprintln(w, "key\tplugged in\tverifies by\tfingerprint"+standingHead(states))
 			for _, s := range states {
 				by := ""
 				switch {
@@ -51,7 +59,7 @@ func newKeysCmd(a *app) *cobra.Command {
 				case s.Here == "yes":
 					by = "nothing"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Name, s.Here, by, s.Fingerprint)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", s.Name, s.Here, by, s.Fingerprint, standingText(s.CA))
 			}
 			if err := w.Flush(); err != nil {
 				return err
@@ -62,6 +70,9 @@ func newKeysCmd(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&ask, "ca", false, "ask the CA where each of them stands (needs a pass: one touch in 15 minutes)")
+	c.AddCommand(newKeysUnlockCmd(a))
+	return c
 }
 
 // keyStates asks the helper; where that can't be asked, what is plugged in is unknown.

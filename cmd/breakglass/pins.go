@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
+	"breakglass/ca/api"
 	"breakglass/ledger"
 )
 
 func newPinsCmd(a *app) *cobra.Command {
-	var offline bool
+	var offline, line bool
 	c := &cobra.Command{
 		Use: "pins", Short: "Show what this machine trusts: the CA's keys, addresses and the newest head of its ledger", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,6 +29,14 @@ func newPinsCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if line {
+				l, err := api.Line(p.Site)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(a.stdout, l)
+				return err
+			}
 			if a.json {
 				return a.printJSON(p)
 			}
@@ -38,6 +47,8 @@ func newPinsCmd(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&offline, "offline", false, "don't ask the CA for what changed")
+	c.Flags().BoolVar(&line, "line", false, "print what another machine needs to fetch and prove them: one line, no secret")
+	c.AddCommand(newPinsImportCmd(a))
 	return c
 }
 

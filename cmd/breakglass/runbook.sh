@@ -1,7 +1,12 @@
 #!/bin/sh
 # Breaking the glass without breakglass: curl, jq, ssh-keygen and ssh, with your enrolled security key plugged in.
 #   sh runbook.sh LOGIN HOST "why, in a sentence" [COMMAND]
+# A rule that wants the code of your other device too: TOTP=123456 sh runbook.sh …
 # A software or agent-held key: set SSH_SK_PROVIDER as ssh-keygen(1) says.
+#
+# With breakglass on a laptop that knows nothing yet, this is enough, then "breakglass ssh LOGIN@HOST" (no secret; dashes may be left out):
+#   breakglass pins import --person NAME \
+#     LINE
 set -eu
 
 # What your token pinned; `breakglass pins` shows it.
@@ -10,6 +15,7 @@ JUMP=198.51.100.2:22
 SPKI=0000                    # SHA-256 of the CA's TLS key, hex
 HOST_CA='ssh-ed25519 AAAA'   # who vouches for host names
 PERSON=alice
+ORIGIN=breakglass/example
 
 LOGIN=$1 HOST=$2 WHY=$3
 shift 3
@@ -47,8 +53,25 @@ done
 [ -s statement.sig ] || { echo 'no key signed' >&2; exit 1; }
 
 # 5. Send the signature; the certificate comes back.
-jq -n --rawfile sig statement.sig '{sshsig:$sig}' | post "/v1/requests/$(jq -r .id challenge)/signature" >granted
-jq -e .certificate granted >/dev/null || { jq -r '.code + ": " + .detail, (.reasons[]? | .code + ": " + .detail)' granted >&2; exit 1; }
+ID=$(jq -r .id challenge)
+jq -n --rawfile sig statement.sig --arg totp "${TOTP:-}" '{sshsig:$sig} + (if $totp == "" then {} else {totp:$totp} end)' |
+	post "/v1/requests/$ID/signature" >granted
+
+# It may need approvals: "breakglass approve ID" is for those who are named. The client key asks how it stands, with a signed call.
+call() {
+	printf 'breakglass call v1\norigin: %s\nmethod: GET\npath: %s\nbody: %s\nissued: %s\nnonce: %s\n' "$ORIGIN" "$1" \
+		"$(printf '' | sha256sum | cut -d' ' -f1)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n')" >call
+	rm -f call.sig
+	ssh-keygen -q -Y sign -f client -n call@breakglass call 2>/dev/null
+	curl -sS -k --pinnedpubkey "$PIN" -H "Breakglass-Call: $(base64 <call | tr -d '\n')" -H "Breakglass-Signature: $(base64 <call.sig | tr -d '\n')" "https://$CA$1"
+}
+while jq -e .approvers granted >/dev/null; do
+	jq -r '"waiting for approval of " + .id + ": " + (.given|tostring) + " of " + (.needed|tostring) + " by " + ([.approvers[].person] | join(", "))' granted >&2
+	sleep 3
+	call "/v1/requests/$ID" >state
+	jq '.granted // .problem // .waiting // .' state >granted
+done
+jq -e .certificate granted >/dev/null || { jq -r '(.code // .state // "no answer") + ": " + (.detail // ""), (.reasons[]? | .code + ": " + .detail)' granted >&2; exit 1; }
 jq -r .certificate granted >client-cert.pub
 printf '@cert-authority * %s\n' "$HOST_CA" >known_hosts
 

@@ -181,4 +181,3 @@ func codeStatus(code string) (int, bool) {
 	}
 	return 0, false
 }
-

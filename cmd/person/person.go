@@ -164,6 +164,7 @@ func (p *Person) Agent(c *client.Client) (*agent.Agent, *keys.FIDO2, error) {
 		Await: func(ctx context.Context, s ssh.Signer, id name.RequestID, wait time.Duration, since int64) (*api.RequestState, error) {
 			return c.WithSigner(s).AwaitRequest(ctx, id, wait, since)
 		},
+		Name: p.keyName,
 		Warn: func(t string) { p.Terminal.Say("breakglass: warning: %s", t) }}), fido, nil
 }
 
@@ -187,4 +188,18 @@ func (p *Person) Pass(ctx context.Context) (*client.Client, error) {
 		return nil, err
 	}
 	return c.WithSigner(s), nil
+}
+
+// keyName is what the person called a key when they enrolled it here.
+func (p *Person) keyName(publicKey string) name.Key {
+	who, err := p.Home.LoadPerson()
+	if err != nil {
+		return ""
+	}
+	for _, k := range who.Keys {
+		if k.PublicKey == publicKey {
+			return k.Name
+		}
+	}
+	return ""
 }
