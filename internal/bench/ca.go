@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,17 +113,18 @@ func (b *bench) issuing(ctx context.Context) error {
 		defer peer.stop()
 	}
 	handed := 0
+	us := func() (time.Duration, error) { return cpuTime(b.Proc("ca").Cmd.Process.Pid) }
 	for _, n := range loads {
 		ours, theirs := &series{}, &series{}
 		for range b.cfg.rounds {
-			r, err := load(ctx, callers[:n], keys, b.cfg.span)
+			r, err := metered(us, func() (result, error) { return load(ctx, callers[:n], keys, b.cfg.span) })
 			if err != nil {
 				return err
 			}
 			handed += r.Certs + n // and the first of each
 			ours.add(r)
 			if peer != nil {
-				r, err := peer.load(ctx, n, b.cfg.span)
+				r, err := metered(peer.cpuTime, func() (result, error) { return peer.load(ctx, n, b.cfg.span) })
 				if err != nil {
 					return err
 				}
@@ -135,7 +137,9 @@ func (b *bench) issuing(ctx context.Context) error {
 		if n == mostClients {
 			b.figure("cert_p99_ms_64", median(ours.p99), "ms")
 		}
+		b.figure(fmt.Sprintf("cert_cpu_ms_%d", n), median(ours.cpu), "ms")
 		if peer != nil {
+			b.figure(fmt.Sprintf("step_ca_cpu_ms_%d", n), median(theirs.cpu), "ms")
 			b.figure(fmt.Sprintf("step_ca_certs_per_s_%d", n), median(theirs.rate), "1/s")
 			b.figure(fmt.Sprintf("step_ca_p50_ms_%d", n), median(theirs.p50), "ms")
 			b.figure(fmt.Sprintf("step_ca_p99_ms_%d", n), median(theirs.p99), "ms")
@@ -166,12 +170,43 @@ type result struct {
 	CertsPerS float64 `json:"certs_per_s"`
 	P50ms     float64 `json:"p50_ms"`
 	P99ms     float64 `json:"p99_ms"`
+	CPUms     float64 `json:"-"` // of the service, a certificate: it depends less than all else on what the machine does besides
 }
 
-type series struct{ rate, p50, p99 []float64 }
+type series struct{ rate, p50, p99, cpu []float64 }
 
 func (s *series) add(r result) {
-	s.rate, s.p50, s.p99 = append(s.rate, r.CertsPerS), append(s.p50, r.P50ms), append(s.p99, r.P99ms)
+	s.rate, s.p50, s.p99, s.cpu = append(s.rate, r.CertsPerS), append(s.p50, r.P50ms), append(s.p99, r.P99ms), append(s.cpu, r.CPUms)
+}
+
+// metered adds what the service itself spent on a load.
+func metered(spent func() (time.Duration, error), run func() (result, error)) (r result, err error) {
+	before, err := spent()
+	if err != nil {
+		return r, err
+	}
+	if r, err = run(); err != nil {
+		return r, err
+	}
+	after, err := spent()
+	r.CPUms = float64((after - before).Microseconds()) / 1000 / float64(max(1, r.Certs))
+	return r, err
+}
+
+// cpuTime is what a process has spent, user and system (proc_pid_stat(5)), of all its threads.
+func cpuTime(pid int) (time.Duration, error) {
+	const tick = 10 * time.Millisecond // sysconf(_SC_CLK_TCK) is 100 on every Linux
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // the name before may hold anything
+	if len(f) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(f))
+	}
+	user, err1 := strconv.ParseInt(f[11], 10, 64)
+	system, err2 := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
 
 // load lets each caller get one certificate after the other for a while. An error of any ends it: a refused client is no figure.
@@ -207,7 +242,7 @@ func load(ctx context.Context, callers []*caller, keys []ssh.PublicKey, span tim
 	at := func(q float64) float64 {
 		return float64(all[int(q*float64(len(all)-1))].Microseconds()) / 1000
 	}
-	return result{len(all), float64(len(all)) / whole.Seconds(), at(0.50), at(0.99)}, nil
+	return result{Certs: len(all), CertsPerS: float64(len(all)) / whole.Seconds(), P50ms: at(0.50), P99ms: at(0.99)}, nil
 }
 
 // caller is a client of the CA as anybody could write one from the API's documentation: JSON over one pinned keep-alive connection.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -91,6 +92,20 @@ func (s *stepCA) stop() {
 	if out, err := s.command(ctx, "stop").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: stopping step-ca: %v\n%s", err, tail(out))
 	}
+}
+
+// cpuTime reads the script's pid file, "pid starttime".
+func (s *stepCA) cpuTime() (time.Duration, error) {
+	b, err := os.ReadFile(filepath.Join(s.dir, "run", "step-ca.pid"))
+	if err != nil {
+		return 0, err
+	}
+	text, _, _ := strings.Cut(string(b), " ")
+	pid, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, err
+	}
+	return cpuTime(pid)
 }
 
 func (s *stepCA) load(ctx context.Context, clients int, span time.Duration) (r result, err error) {
