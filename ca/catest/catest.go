@@ -158,7 +158,7 @@ func New(t testing.TB, cfg Config) *CA {
 func (c *CA) Start() {
 	c.T.Helper()
 	var err error
-	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Credentials: c.credentials(), Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve, Commit: c.cfg.Commit})
+	c.CA, err = ca.Open(ca.Config{Dir: c.Dir, Credentials: c.credentials(), WorkFactor: scryptFactor, Now: c.cfg.Now, Logger: c.cfg.Logger, Resolve: c.cfg.Resolve, Commit: c.cfg.Commit})
 	Must(c.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop, c.done = cancel, make(chan error, 1)
@@ -200,7 +200,13 @@ func (c *CA) Stop() {
 // Client speaks to the CA; signer may be nil.
 func (c *CA) Client(signer ssh.Signer) *client.Client {
 	c.T.Helper()
-	cl, err := client.New(client.Config{Pins: c.Pins, Signer: signer, Now: c.cfg.Now})
+	return c.ClientAt(signer, c.cfg.Now)
+}
+
+// ClientAt is Client on a machine with a clock of its own.
+func (c *CA) ClientAt(signer ssh.Signer, now func() time.Time) *client.Client {
+	c.T.Helper()
+	cl, err := client.New(client.Config{Pins: c.Pins, Signer: signer, Now: now})
 	Must(c.T, err)
 	c.T.Cleanup(cl.Close)
 	return cl
