@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -67,6 +68,44 @@ func TestSSHDReadsTheDropIn(t *testing.T) {
 	}
 }
 
+// TestSSHDReadsTheRevocationLine: the line that comes last of all.
+func TestSSHDReadsTheRevocationLine(t *testing.T) {
+	sshd, err := exec.LookPath("/usr/sbin/sshd")
+	if err != nil {
+		t.Skip("no sshd here")
+	}
+	key := filepath.Join(t.TempDir(), "host_key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	drop, err := filepath.Abs("hosts/60-breakglass-krl.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(sshd, "-T", "-f", drop, "-h", key).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "revokedkeys /etc/ssh/breakglass_krl\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// maxExposure is what systemd-analyze security may say of the CA's unit: 1.5 of 10 is "OK". It listens and keeps state, which cost the rest.
+const maxExposure = 20
+
+// TestTheCAsUnitIsHardened has systemd score it, offline.
+func TestTheCAsUnitIsHardened(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze here")
+	}
+	out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold="+strconv.Itoa(maxExposure), "systemd/breakglass-ca.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "Overall exposure level") {
+		t.Errorf("it was not scored:\n%s", out)
+	}
+}
+
 // TestUnits has systemd judge the units, with a program that is on every machine in place of ours.
 func TestUnits(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
@@ -77,13 +116,20 @@ func TestUnits(t *testing.T) {
 	if err != nil || len(units) != 2 {
 		t.Fatalf("%v, %v", units, err)
 	}
-	for _, u := range units {
+	own, err := filepath.Glob("hosts/*.service")
+	if err != nil || len(own) != 1 {
+		t.Fatalf("%v, %v", own, err)
+	}
+	for _, u := range append(units, own...) {
 		text, err := os.ReadFile(u)
 		if err != nil {
 			t.Fatal(err)
 		}
-		program := "/usr/bin/" + strings.TrimSuffix(filepath.Base(u), ".service")
-		if !strings.Contains(string(text), "ExecStart="+program+" serve\n") {
+		program, args := "/usr/bin/"+strings.TrimSuffix(filepath.Base(u), ".service"), " serve"
+		if filepath.Dir(u) == "hosts" {
+			program, args = "/usr/local/sbin/"+strings.TrimSuffix(filepath.Base(u), ".service"), ""
+		}
+		if !strings.Contains(string(text), "ExecStart="+program+args+"\n") {
 			t.Errorf("%s does not start %s", u, program)
 		}
 		copied := filepath.Join(t.TempDir(), filepath.Base(u))
