@@ -153,6 +153,7 @@ func TestTOTP(t *testing.T) {
 		t.Errorf("bob with alice's code: %v", err)
 	}
 	c.Audit()
+	rebuilt(t, c)
 }
 
 // TestTOTPSpellings: one code has the spellings that people use, and no others.
@@ -190,6 +191,7 @@ func TestTOTPSpellings(t *testing.T) {
 		t.Errorf("a line feed: %v", err)
 	}
 	c.Audit()
+	rebuilt(t, c)
 }
 
 func TestTOTPLocks(t *testing.T) {
@@ -249,6 +251,7 @@ func TestTOTPLocks(t *testing.T) {
 		t.Errorf("%d entries totp.locked", n)
 	}
 	c.Audit()
+	rebuilt(t, c)
 }
 
 // TestTOTPOnceAmongMany: a hundred at once with one code; one gets in.
@@ -288,6 +291,7 @@ func TestTOTPOnceAmongMany(t *testing.T) {
 		t.Errorf("%v, %d entries totp.used", got, count(c, "totp.used"))
 	}
 	c.Audit()
+	rebuilt(t, c)
 }
 
 func TestTOTPChanges(t *testing.T) {
@@ -366,6 +370,7 @@ func TestTOTPChanges(t *testing.T) {
 		}
 	}
 	c.Audit()
+	rebuilt(t, c)
 }
 
 // TestTOTPIsNoTouch: with a right code, all that is refused without one is refused.
@@ -404,4 +409,5 @@ func TestTOTPIsNoTouch(t *testing.T) {
 		t.Errorf("with touch, PIN and the same code: %v", err)
 	}
 	c.Audit()
+	rebuilt(t, c)
 }
