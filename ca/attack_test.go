@@ -41,7 +41,7 @@ type due struct {
 }
 
 // harmless are the entries that grant nothing: an attack may leave these and no others.
-var harmless = []ledger.Type{"request.denied", "act.denied", "session.refused", "key.suspended", "person.locked", "jump.gap"}
+var harmless = []ledger.Type{"request.denied", "act.denied", "session.refused", "key.suspended", "person.locked", "jump.gap", "totp.refused", "totp.locked"}
 
 // arenaPolicy has a rule of every sort. alice is the one whose place is wanted, mallory an insider with a key and a rule of her own.
 const arenaPolicy = `profile = "demo"
@@ -420,6 +420,8 @@ func reasonOf(e *ledger.Entry) string {
 		return first(f.Reasons)
 	case *ledger.KeySuspended:
 		return f.Why
+	case *ledger.TOTPRefused:
+		return f.Code
 	}
 	return ""
 }
@@ -459,7 +461,8 @@ func (a *arena) summed(row attack) {
 
 // attackRows is the whole table; each file has its subject's.
 func attackRows() []attack {
-	return slices.Concat(requestAttacks(), signatureAttacks(), readingAttacks(), enrolmentAttacks(), sessionAttacks())
+	return slices.Concat(requestAttacks(), signatureAttacks(), readingAttacks(), enrolmentAttacks(), sessionAttacks(),
+		approvalAttacks(), orderAttacks(), totpAttacks())
 }
 
 // minAttacks is how many rows the table has at least: that none is lost.

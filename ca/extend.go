@@ -21,6 +21,15 @@ func (c *CA) extend(q *asking) (answer, *api.Problem, error) {
 	if p == nil && !g.Alive(now) {
 		p = grantOver(&g)
 	}
+	if p == nil {
+		v, err := c.revoked(q.tx, g.ID, 0)
+		if err != nil {
+			return answer{}, nil, err
+		}
+		if v != nil {
+			p = &api.Problem{Status: 403, Code: v.Code, Detail: v.Detail, Next: grantOver(&g).Next}
+		}
+	}
 	if p != nil {
 		return c.refuse(q, p)
 	}
