@@ -91,7 +91,7 @@ func CheckApproval(ch *api.Challenge, q api.ApprovalAsk, seen Seen) (*statement.
 		{"hash", s.Hash, q.Hash},
 		{"verdict", s.Verdict, q.Verdict},
 		{"comment", s.Comment, q.Comment},
-		{"until", s.Until.Sub(s.Issued), statement.ApprovalCounts},
+		{"until", s.Until.Sub(s.Issued), statement.CountsFor(q.About)},
 	}); err != nil {
 		return nil, err
 	}

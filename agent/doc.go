@@ -33,6 +33,13 @@ type CA interface {
 	SignPass(ctx context.Context, id string, s api.Signed) (*api.PassState, error)
 	Recipient(ctx context.Context, q api.RecipientAsk) (*api.Challenge, error)
 	SignRecipient(ctx context.Context, id string, s api.Signed) (*api.RecipientState, error)
+	// Found, Renew and Lose are about keys.
+	Found(ctx context.Context, q api.FoundingAsk) (*api.Challenge, error)
+	SignFounding(ctx context.Context, id string, s api.Signed) (*api.FoundingState, error)
+	Renew(ctx context.Context, q api.RenewalAsk) (*api.Challenge, error)
+	SignRenewal(ctx context.Context, id string, s api.Signed) (*api.RenewalState, error)
+	Lose(ctx context.Context, q api.LossAsk) (*api.Challenge, error)
+	SignLoss(ctx context.Context, id string, s api.Signed) (*api.LossState, error)
 }
 
 var (

@@ -72,12 +72,15 @@ func (a *Agent) FinishEnrolment(ctx context.Context, ch *api.EnrolChallenge, key
 	if err != nil {
 		return nil, err
 	}
-	done, err := a.cfg.CA.SignEnrolment(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	done, err := a.cfg.CA.SignEnrolment(ctx, s.id, api.Signed{SSHSIG: s.armor, TOTP: a.code})
 	if err != nil {
 		return nil, err
 	}
 	return &Enrolment{*done, cred.PublicKey, cred.CredentialID}, nil
 }
+
+// WithCode gives the code of the person's other channel that goes with the next enrolment: a recovery takes one.
+func (a *Agent) WithCode(code string) { a.code = code }
 
 // HardwareEnroller makes credentials through the helper.
 type HardwareEnroller struct {

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"golang.org/x/crypto/ssh"
@@ -53,6 +54,9 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 			}
 		}
 		if err := needs.machinesAndReaders(); err != nil {
+			return err
+		}
+		if err := needs.standing(); err != nil {
 			return err
 		}
 		if err := needs.suspensions(); err != nil {
@@ -205,6 +209,124 @@ func (s *standsOn) key(fp string) error {
 		return s.policy(f.Attestation.Policy)
 	}
 	return nil
+}
+
+// standing adds what lets those keys count: the owners' signatures under the founding, or who vouched for a key; and those keys' in turn.
+func (s *standsOn) standing() error {
+	signed, err := s.tx.OfType("founding.signed")
+	if err != nil {
+		return err
+	}
+	for _, n := range signed {
+		s.want[n] = true
+		if err := s.entry(n); err != nil {
+			return err
+		}
+	}
+	founded, err := s.tx.OfType("founding")
+	if err != nil {
+		return err
+	}
+	for _, n := range founded {
+		e, err := s.decoded(n)
+		if err != nil {
+			return err
+		}
+		if f, ok := e.Facts.(*ledger.Founding); ok {
+			if err := s.policy(f.Policy); err != nil {
+				return err
+			}
+		}
+	}
+	vouched, err := s.of("key.vouched")
+	if err != nil {
+		return err
+	}
+	renewed, err := s.of("enrolment.renewed")
+	if err != nil {
+		return err
+	}
+	done := map[string]bool{}
+	for more := true; more; {
+		more = false
+		for fp := range maps.Clone(s.keys) {
+			if done[fp] {
+				continue
+			}
+			done[fp], more = true, true
+			k, err := s.tx.Key(fp)
+			if err != nil {
+				return err
+			}
+			for _, n := range renewed[string(k.Person)] {
+				s.want[n] = true
+			}
+			if len(vouched[fp]) == 0 {
+				continue
+			}
+			for _, n := range vouched[fp] {
+				s.want[n] = true
+			}
+			given, err := s.vouches(k.Enrolment)
+			if err != nil {
+				return err
+			}
+			for _, n := range given {
+				s.want[n] = true
+				if err := s.entry(n); err != nil { // with the key that signed it
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// of lists the entries of a type by the key, or else the person, that they are about.
+func (s *standsOn) of(typ ledger.Type) (map[string][]int64, error) {
+	list, err := s.tx.OfType(typ)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]int64{}
+	for _, n := range list {
+		e, err := s.decoded(n)
+		if err != nil {
+			return nil, err
+		}
+		about := e.Subject.Key
+		if about == "" {
+			about = string(e.Subject.Person)
+		}
+		out[about] = append(out[about], n)
+	}
+	return out, nil
+}
+
+// vouches are the approvals of an enrolment.
+func (s *standsOn) vouches(enrolment string) (out []int64, err error) {
+	list, err := s.tx.OfType("approval.given")
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range list {
+		e, err := s.decoded(n)
+		if err != nil {
+			return nil, err
+		}
+		if f, ok := e.Facts.(*ledger.ApprovalGiven); ok && f.About == statement.AboutEnrolment && f.Of == enrolment {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+func (s *standsOn) decoded(n int64) (*ledger.Entry, error) {
+	b, err := s.tx.Entry(n)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.Decode(b)
 }
 
 // suspensions adds what became of the keys: a signature by one that was suspended before must show.

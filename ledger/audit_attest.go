@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"time"
 
 	"breakglass/internal/attest"
 	"breakglass/internal/statement"
@@ -57,6 +58,42 @@ func (a *Audit) attested(f *KeyEnrolled, k *PersonKey) {
 		a.fault(FaultReplay, "the attestation's challenge is that of entry %d", i)
 	}
 	a.challenges[challenge] = a.index
+}
+
+// Make is what the attestation of a key proves by itself: the model as the CA called it, of the root that vouches for it, with its firmware.
+// Whether a policy lists that model and root is another question.
+func (f *KeyEnrolled) Make(at time.Time) (string, error) {
+	t := f.Attestation
+	if t == nil || len(t.Chain) == 0 {
+		return "", errors.New("nothing proves that this is a hardware key")
+	}
+	pub, err := parseKey(f.PublicKey)
+	if err != nil {
+		return "", err
+	}
+	root, err := x509.ParseCertificate(t.Chain[len(t.Chain)-1])
+	if err != nil {
+		return "", err
+	}
+	raw, err := attest.Unwrap(t.AuthData)
+	if err != nil {
+		return "", err
+	}
+	d, err := attest.ParseAuthData(raw)
+	if err != nil {
+		return "", err
+	}
+	v, err := attest.Verify(
+		&attest.Attestation{Format: t.Format, Challenge: t.Challenge, AuthData: t.AuthData, Cert: t.Cert, Chain: t.Chain, Signature: t.Signature},
+		attest.Subject{Challenge: t.Challenge, Application: f.Application, PublicKey: pub, CredentialID: f.CredentialID},
+		attest.Trust{Roots: []*x509.Certificate{root}}, []attest.Model{{Name: t.Model, AAGUID: d.AAGUID, Roots: [][32]byte{sha256.Sum256(root.Raw)}}}, at)
+	if err != nil {
+		return "", err
+	}
+	if v.Firmware == "" {
+		return v.Model.Name, nil
+	}
+	return v.Model.Name + ", firmware " + v.Firmware, nil
 }
 
 // models are those of the policy by which the attestation was judged: the one in force. In a part of a log, whose bearer may leave policies

@@ -102,6 +102,9 @@ func (a *Audit) keyVouched(f *KeyVouched) {
 	}
 	own := slices.Contains(f.By, k.Person)
 	_, lost := a.lost(k)
+	if a.cfg.Part { // other keys of theirs may be left out
+		lost = f.Recovery
+	}
 	needed := Vouchers
 	if lost && !k.vouched && !k.code {
 		needed = RecoveryVouchers

@@ -45,6 +45,7 @@ type statusJSON struct {
 	Sessions   int          `json:"open_sessions"`
 	Geo        time.Time    `json:"geo_built,omitzero"`
 	Jumps      []jumpStatus `json:"jumps"`
+	Missing    []string     `json:"missing,omitempty"` // until it is founded
 	Rootless   []string     `json:"models_without_root,omitempty"`
 }
 
@@ -56,7 +57,10 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		s.GeoCountry.UTC(), []jumpStatus{}, s.Rootless}
+		s.GeoCountry.UTC(), []jumpStatus{}, nil, s.Rootless}
+	if s.Founding != nil {
+		out.Missing = s.Founding.Missing
+	}
 	if s.GeoCountry.IsZero() {
 		out.Geo = time.Time{}
 	}
@@ -77,6 +81,11 @@ func (a *app) printStatus(s *ca.Status) {
 		line("founded", "yes")
 	} else {
 		line("founded", "not yet: the owners have to adopt keys and policy")
+		if s.Founding != nil {
+			for _, m := range s.Founding.Missing {
+				line("", "%s", m)
+			}
+		}
 	}
 	line("policy", "%s", s.Policy)
 	line("ledger", "%s", entries(s.Entries))

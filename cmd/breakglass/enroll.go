@@ -47,6 +47,7 @@ With --ssh-keygen stock ssh-keygen makes the credential. Where the key is plugge
 	f.StringVar(&o.challengeOut, "challenge-out", "", "write the challenge to `FILE` and print the ssh-keygen command for it")
 	f.StringVar(&o.keyFile, "key-file", "", "the key that ssh-keygen made: `FILE` (and FILE.pub)")
 	f.StringVar(&o.attestation, "attestation", "", "the attestation that ssh-keygen wrote with it")
+	f.StringVar(&o.code, "totp", "", "after a loss of all keys: the code that your other device shows")
 	return c
 }
 
@@ -55,6 +56,7 @@ type enrolOptions struct {
 	key                                string
 	sshKeygen                          bool
 	challengeOut, keyFile, attestation string
+	code                               string
 }
 
 func (o enrolOptions) check() error {
@@ -104,6 +106,7 @@ func (a *app) enroll(cmd *cobra.Command, text string, o enrolOptions) error {
 		return err
 	}
 	defer fido.Forget()
+	ag.WithCode(o.code)
 	var done *agent.Enrolment
 	switch {
 	case o.challengeOut != "":
@@ -151,7 +154,16 @@ func (a *app) enrolled(ctx context.Context, token api.Token, who home.Person, ke
 		return a.printJSON(done.Enrolled)
 	}
 	a.term.Say("%s is enrolled for %s (%s).", key, done.Person, done.Fingerprint)
-	a.term.Say("Next: breakglass ssh LOGIN@HOST")
+	switch {
+	case done.Recovery && done.Pending:
+		a.term.Say("It is a recovery: every other key of yours is gone. It counts once %d people have vouched for it, and it has cooled off.", done.Needed)
+		a.term.Say("Next: read the fingerprint above to each of them; they type: breakglass vouch %s %s", done.Person, key)
+	case done.Pending:
+		a.term.Say("It counts once the owners have founded the site; after that, once another key of yours or %d people have vouched for it, and it has cooled off.", done.Needed)
+		a.term.Say("Next: read the fingerprint above to whoever vouches: breakglass vouch %s %s", done.Person, key)
+	default:
+		a.term.Say("Next: breakglass ssh LOGIN@HOST")
+	}
 	if len(who.Keys) == 1 {
 		a.term.Say("Enroll a second key too: one may be lost when it counts.")
 	}

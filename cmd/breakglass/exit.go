@@ -18,6 +18,7 @@ import (
 	"breakglass/agent/terminal"
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
+	"breakglass/policy"
 )
 
 // Exit statuses; `breakglass help exit` lists them.
@@ -94,7 +95,7 @@ func statusOf(err error) int {
 	case errors.As(err, &p):
 		return statusOfProblem(p)
 	case errors.As(err, &w), errors.Is(err, keys.ErrNotHere), errors.Is(err, keys.ErrRefused), errors.Is(err, keys.ErrNoPIN), errors.Is(err, agent.ErrTooSlow),
-		errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrEvidence):
+		errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrEvidence), errors.Is(err, agent.ErrEnrolment), errors.Is(err, agent.ErrKeyNotOffered):
 		return exitKey
 	case errors.Is(err, client.ErrUnreachable):
 		return exitUnreachable
@@ -110,10 +111,13 @@ func statusOfProblem(p *api.Problem) int {
 	}
 	switch p.Code {
 	case api.CodeDenied, api.CodeRefused, api.CodePlace, api.CodeSession, api.CodeGrantEnded, api.CodeInvite, api.CodeNotFounded, api.CodeAttestation,
-		api.CodeOwnRequest, api.CodeNotApprover, api.CodeApproved, api.CodeDecided, api.CodeRequestExpired, api.CodeOtherRequest, api.CodeNotLonger, api.CodeManyWaiting:
+		api.CodeOwnRequest, api.CodeNotApprover, api.CodeApproved, api.CodeDecided, api.CodeRequestExpired, api.CodeOtherRequest, api.CodeNotLonger, api.CodeManyWaiting,
+		api.CodeOtherEnrolment, api.CodeVouched, api.CodeFounded, api.CodeNotOwner, api.CodeOtherFounding, api.CodeFounding:
 		return exitDenied
 	case api.CodeApproval:
 		return exitApproval
+	case api.CodeOtherKey, string(policy.KeyIsPending), string(policy.KeyIsLapsed), string(policy.KeyIsRevoked):
+		return exitKey
 	case api.CodeNoTouch, api.CodeNoPIN, api.CodeLate, api.CodeSuspended, api.CodeExpired, api.CodePass:
 		return exitKey
 	case api.CodeNoRecipient:

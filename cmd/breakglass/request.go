@@ -161,6 +161,7 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 	}
 	a.term.Say("allowed by rule %q: %d min as %s on %s, until %s (%s%s).", g.Rule, g.Minutes, g.Login, g.Host,
 		time.Now().Add(g.Left).Format("15:04"), g.ID, letIn(g.Granted))
+	a.toldEnrolment(g.Enrolment)
 	return g, nil
 }
 

@@ -104,6 +104,16 @@ func (a *app) keyChecks(ctx context.Context, add func(state, what, found, next s
 		add("warn", "keys", probe.Error(), "")
 		return
 	}
+	if until := a.home.RenewBy(); !until.IsZero() {
+		switch text := renewWarning(until, time.Now()); {
+		case time.Now().After(until):
+			add("FAIL", "enrolment", text, "breakglass renew")
+		case text != "":
+			add("warn", "enrolment", text, "breakglass renew")
+		default:
+			add("ok", "enrolment", "until "+until.Local().Format("Mon 2 Jan 2006"), "")
+		}
+	}
 	here := 0
 	for _, s := range states {
 		if s.Here == "yes" {
