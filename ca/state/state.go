@@ -76,6 +76,7 @@ type State struct {
 	once  sync.Once
 	stop  chan struct{}
 	wal   wal
+	grown growth
 	// parsed is the site that was read last.
 	parsed parsedSite
 

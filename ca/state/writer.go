@@ -188,6 +188,7 @@ func (s *State) setHead(c ledger.Checkpoint, note string) {
 	s.mu.Lock()
 	s.head, s.note = c, note
 	s.mu.Unlock()
+	s.grown.tell()
 }
 
 // checkpoint signs the head of what t sees.
