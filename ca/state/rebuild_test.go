@@ -21,6 +21,7 @@ func lived(t *testing.T) *ledgertest.Log {
 	alice, bob := l.Enrol("alice"), l.Enrol("bob")
 	j := l.Join("jump-a")
 	l.Recipient(bob, "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p")
+	l.Recipient(alice, "age1alice") // outlives bob's revocation
 	pass := l.Pass(bob)
 	g := l.Grant(alice, nil)
 	s := l.Open(g, j, []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}, []name.Person{"bob"})
@@ -34,6 +35,11 @@ func lived(t *testing.T) *ledgertest.Log {
 	l.Fact(j, ledger.Subject{Jump: "jump-a"}, &ledger.StrangersSummed{From: ledger.At(l.Now), To: ledger.At(l.Now), Counts: []ledger.StrangerCount{}})
 	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: ledger.Subject{Jump: "jump-a"}, Facts: &ledger.JumpGap{Have: j.Number, Got: j.Number + 3}})
 	l.Open(l.Grant(alice, nil), j, []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}, []name.Person{"bob"})
+	running := l.Open(g, j, []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}, []name.Person{"bob"})
+	l.IssueSession(running)
+	l.OrderInvite(alice, "person", "carol", nil)
+	l.Stop(g, ledgertest.Stopped{How: ledger.RevokedByKill, Pass: pass, By: "bob", Session: running.ID})
+	l.Revoke(alice, ledger.RevokedCertificate, "12345", time.Time{}, nil)
 	waits := func() *ledgertest.Waiting { return l.Wait(alice, 1, []name.Person{"bob"}, nil) }
 	w := waits()
 	l.Approve(bob, w, statement.Deny, nil)
@@ -52,6 +58,9 @@ func lived(t *testing.T) *ledgertest.Log {
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Person: "alice"}, Statement: text, SSHSIG: sig,
 		Facts: &ledger.RequestDenied{Reasons: []ledger.Reason{{Code: "no_touch", Detail: "signed without a touch"}}}})
 	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: ledger.Subject{Person: "alice", Key: alice.Fingerprint}, Facts: &ledger.KeySuspended{Why: "counter_went_back"}})
+	l.Revoke(bob, ledger.RevokedKey, alice.Fingerprint, time.Time{}, nil)
+	l.Revoke(bob, ledger.RevokedPerson, "bob", time.Time{}, nil)
+	l.Revoke(bob, ledger.RevokedJump, "jump-a", time.Time{}, nil)
 	next := l.Site
 	next.TLS = []string{next.TLS[0], strings.Repeat("ab", 32)}
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "another standby"}})

@@ -74,6 +74,7 @@ type Log struct {
 	policy  statement.Hash
 	ids     int
 	waiting map[name.RequestID]*Waiting
+	holders map[string]ssh.Signer // of passes
 }
 
 // NewKey makes an ed25519 key.
@@ -276,7 +277,12 @@ func (l *Log) Recipient(p *Person, age string) {
 func (l *Log) Pass(p *Person) string {
 	l.T.Helper()
 	l.ids++
-	id, holder, until := fmt.Sprintf("p-%d", l.ids), Line(NewKey(l.T).PublicKey()), l.Now.Add(15*time.Minute)
+	key := NewKey(l.T)
+	id, holder, until := fmt.Sprintf("p-%d", l.ids), Line(key.PublicKey()), l.Now.Add(15*time.Minute)
+	if l.holders == nil {
+		l.holders = map[string]ssh.Signer{}
+	}
+	l.holders[id] = key
 	text, sig := Sign(l.T, p.Signer, &statement.Pass{Origin: Origin, Epoch: 1, Checkpoint: l.Pin(), ID: id, Nonce: statement.NewNonce(),
 		Issued: l.Now, Expires: l.Now.Add(statement.Validity), Person: p.Name, Holder: holder, Until: until, Sources: []string{Source}})
 	l.Append(&ledger.Entry{Actor: ledger.PersonActor(p.Name), Subject: ledger.Subject{Person: p.Name, Key: p.Fingerprint}, Statement: text, SSHSIG: sig,
