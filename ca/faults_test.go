@@ -81,9 +81,9 @@ func (s *faulty) count(typ ledger.Type) (n int) {
 	return n
 }
 
-// step is one attempt at something gated: act is its last call, the one that records and then acts. stood, where it is set, is how whoever
+// attempt is one try at something gated: act is its last call, the one that records and then acts. stood, where it is set, is how whoever
 // asked finds out that it stands.
-type step struct {
+type attempt struct {
 	act   func() error
 	stood func() error
 }
@@ -94,14 +94,14 @@ var ctx = context.Background()
 var gated = []struct {
 	name  string
 	typ   ledger.Type
-	begin func(*faulty) step
+	begin func(*faulty) attempt
 	// again: the same act may be sent again as it is, and counts once.
 	again bool
 }{
-	{"an invite", "invite.created", func(s *faulty) step {
-		return step{act: func() error { _, err := s.Invite(ctx, api.ForPerson, "carol"); return err }}
+	{"an invite", "invite.created", func(s *faulty) attempt {
+		return attempt{act: func() error { _, err := s.Invite(ctx, api.ForPerson, "carol"); return err }}
 	}, false},
-	{"an enrolment", "key.enrolled", func(s *faulty) step {
+	{"an enrolment", "key.enrolled", func(s *faulty) attempt {
 		p := s.Stranger("carol")
 		s.n++
 		e, err := p.Client.Enrol(ctx, api.EnrolAsk{Invite: s.Token("carol").Secret, Key: fmt.Sprintf("key-%d", s.n)})
@@ -112,16 +112,16 @@ var gated = []struct {
 		ch, err := p.Client.EnrolKey(ctx, e.ID, api.EnrolKey{PublicKey: catest.Line(cred.PublicKey), CredentialID: cred.CredentialID,
 			Format: cred.Format, AuthData: cred.AuthData, Cert: cred.Cert, Signature: cred.Signature})
 		catest.Must(s.t, err)
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := p.Client.SignEnrolment(ctx, ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
 			return err
 		}}
 	}, false},
-	{"a request", "certificate.issued", func(s *faulty) step {
+	{"a request", "certificate.issued", func(s *faulty) attempt {
 		key := catest.NewKey(s.t)
 		ch, err := s.alice.Client.Ask(ctx, s.alice.Want(key.PublicKey()))
 		catest.Must(s.t, err)
-		return step{
+		return attempt{
 			act: func() error {
 				g, err := s.alice.Client.SignRequest(ctx, ch.ID, api.Signed{SSHSIG: s.alice.Sign(ch)})
 				if err != nil && g != nil {
@@ -145,11 +145,11 @@ var gated = []struct {
 			},
 		}
 	}, false},
-	{"a refused request", "request.denied", func(s *faulty) step {
+	{"a refused request", "request.denied", func(s *faulty) attempt {
 		q := s.bob.Want(catest.NewKey(s.t).PublicKey()) // no rule for bob
 		ch, err := s.bob.Client.Ask(ctx, q)
 		catest.Must(s.t, err)
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := s.bob.Client.SignRequest(ctx, ch.ID, api.Signed{SSHSIG: s.bob.Sign(ch)})
 			if p := new(api.Problem); errors.As(err, &p) && p.Code == api.CodeDenied {
 				return nil
@@ -157,53 +157,53 @@ var gated = []struct {
 			return err
 		}}
 	}, false},
-	{"a pass", "pass.granted", func(s *faulty) step {
+	{"a pass", "pass.granted", func(s *faulty) attempt {
 		ch, err := s.bob.Client.Pass(ctx, api.PassAsk{Person: "bob", Holder: catest.Line(catest.NewKey(s.t).PublicKey())})
 		catest.Must(s.t, err)
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := s.bob.Client.SignPass(ctx, ch.ID, api.Signed{SSHSIG: s.bob.Sign(ch)})
 			return err
 		}}
 	}, false},
-	{"a recipient", "recipient.added", func(s *faulty) step {
+	{"a recipient", "recipient.added", func(s *faulty) attempt {
 		ch, err := s.bob.Client.Recipient(ctx, api.RecipientAsk{Person: "bob", Age: s.age(), Sealed: "passphrase"})
 		catest.Must(s.t, err)
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := s.bob.Client.SignRecipient(ctx, ch.ID, api.Signed{SSHSIG: s.bob.Sign(ch)})
 			return err
 		}}
 	}, false},
-	{"a join", "jump.joined", func(s *faulty) step {
+	{"a join", "jump.joined", func(s *faulty) attempt {
 		key, host := catest.NewKey(s.t), catest.NewKey(s.t)
 		token := s.JumpToken("jump-a")
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := s.Client(nil).Join(ctx, &api.JoinAsk{Invite: token.Secret, Key: catest.Line(key.PublicKey()), HostKey: catest.Line(host.PublicKey()),
 				Addresses: []string{"127.0.0.1:2222"}, Source: []string{"127.0.0.1"}})
 			return err
 		}}
 	}, false},
-	{"a session", "session.opened", func(s *faulty) step {
+	{"a session", "session.opened", func(s *faulty) attempt {
 		g, err := s.alice.Request("root", "web01")
 		catest.Must(s.t, err)
 		q := s.jump.Question(g)
-		return step{act: func() error { _, err := s.jump.Open(q); return err }}
+		return attempt{act: func() error { _, err := s.jump.Open(q); return err }}
 	}, false},
-	{"a fact of a jump", "strangers.summed", func(s *faulty) step {
+	{"a fact of a jump", "strangers.summed", func(s *faulty) attempt {
 		f := s.jump.Fact("strangers.summed", `{"from":"2026-01-01T00:00:00.000000Z","to":"2026-01-01T00:01:00.000000Z","counts":[]}`, "")
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := s.jump.Client.SendFacts(ctx, &api.FactsAsk{Facts: []api.SignedStatement{f}})
 			return err
 		}}
 	}, true},
-	{"a host certificate", "certificate.issued", func(s *faulty) step {
-		return step{act: func() error { _, err := s.jump.Client.HostCerts(ctx, &api.HostCertsAsk{}); return err }}
+	{"a host certificate", "certificate.issued", func(s *faulty) attempt {
+		return attempt{act: func() error { _, err := s.jump.Client.HostCerts(ctx, &api.HostCertsAsk{}); return err }}
 	}, false},
-	{"a revocation", "revoked", func(s *faulty) step {
+	{"a revocation", "revoked", func(s *faulty) attempt {
 		g, err := s.alice.Request("root", "web01")
 		catest.Must(s.t, err)
 		ch, err := s.alice.Client.Order(ctx, api.OrderAsk{Person: "alice", Act: statement.OrderRevokeGrant, Target: string(g.ID), Reason: "the laptop was stolen"})
 		catest.Must(s.t, err)
-		return step{act: func() error {
+		return attempt{act: func() error {
 			_, err := s.alice.Client.SignOrder(ctx, ch.ID, api.Signed{SSHSIG: s.alice.Sign(ch)})
 			return err
 		}}
