@@ -18,7 +18,7 @@ func FuzzBodies(f *testing.F) {
 	h := c.Handler()
 	paths := []string{"/v1/requests", "/v1/requests/k7f-2mq/signature", "/v1/enrolments", "/v1/enrolments/x/key", "/v1/enrolments/x/signature", "/v1/passes",
 		"/v1/passes/x/signature", "/v1/recipients", "/v1/recipients/x/signature", "/v1/jumps", "/v1/sessions", "/v1/facts", "/v1/hostcerts",
-		"/v1/transcripts/k7f-2mq.1/finish", "/v1/transcripts/k7f-2mq.1/envelope"}
+		"/v1/transcripts/k7f-2mq.1/finish", "/v1/transcripts/k7f-2mq.1/envelope", "/v1/approvals", "/v1/approvals/x/signature"}
 	fact := j.Fact("strangers.summed", `{}`, "")
 	f.Add(uint8(11), []byte(`{"facts":[{"statement":"`+strings.ReplaceAll(fact.Statement, "\n", `\n`)+`","sshsig":"`+strings.ReplaceAll(fact.SSHSIG, "\n", `\n`)+`"}]}`))
 	f.Add(uint8(10), []byte(`{"statement":"breakglass session v1\n","sshsig":"-----BEGIN SSH SIGNATURE-----\n-----END SSH SIGNATURE-----\n"}`))
@@ -27,6 +27,7 @@ func FuzzBodies(f *testing.F) {
 	f.Add(uint8(2), []byte(`{"invite":"AAAA","key":"soft"}`))
 	f.Add(uint8(7), []byte(`{"person":"bob","age":"age1x","sealed":"passphrase"}`))
 	f.Add(uint8(9), []byte(`{"invite":"`+strings.Repeat("A", 43)+`","key":"","host_key":"","addresses":["127.0.0.1:1"],"source":["127.0.0.1"]}`))
+	f.Add(uint8(15), []byte(`{"person":"bob","about":"request","of":"k7f-2mq","hash":"`+strings.Repeat("0", 64)+`","verdict":"approve","comment":"x"}`))
 	before := len(c.Raw())
 	f.Cleanup(func() {
 		for _, e := range c.Entries()[before:] {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -38,7 +39,7 @@ func run(args []string, stdin, stdout, stderr *os.File, getenv func(string) stri
 	root.SilenceErrors, root.SilenceUsage = true, true
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !errors.Is(err, errInterrupted) { // who says so may know what goes on
 			err = errInterrupted
 		}
 		status := a.fail(err)

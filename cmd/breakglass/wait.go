@@ -70,12 +70,12 @@ func waitLeft(st *api.RequestState, passed time.Duration) string {
 	text := ""
 	if left := w.OverrideAt.Sub(w.Now) - passed; !w.OverrideAt.IsZero() && w.Now.Before(w.OverrideAt) {
 		if left > 0 {
-			text += " · override possible in " + minutesLeft(left)
+			text += " · override in " + minutesLeft(left)
 		} else {
-			text += " · override possible now"
+			text += " · override now"
 		}
 	}
-	return text + " · Ctrl-C keeps the request (" + minutesLeft(max(0, w.Expires.Sub(w.Now)-passed)) + ")"
+	return text + " · " + minutesLeft(max(0, w.Expires.Sub(w.Now)-passed)) + " left, Ctrl-C keeps it"
 }
 
 // minutesLeft is a time to wait as a clock shows it: 8:12.
