@@ -99,7 +99,7 @@ func (c *CA) clockRefusal(tx *state.Tx) (*api.Problem, error) {
 		return nil, err
 	}
 	return &api.Problem{Status: 503, Code: r.Code, Detail: r.Detail, Reasons: []ledger.Reason{*r},
-		Next: []string{"call an operator: set the CA's clock right, or, if it is, breakglass-ca clock accept", "sessions that run go on"}}, nil
+		Next: []string{"call an operator: set the CA's clock right, or, if it is, breakglass-ca clock accept --reason WHY", "sessions that run go on"}}, nil
 }
 
 // acceptedClock is the entry of somebody's word that this clock is right.
@@ -128,7 +128,7 @@ func isClock(s string) error {
 // AcceptClock is local root's, in the demo profile alone, which has no operators' keys to ask before the first enrolment.
 func (c *CA) AcceptClock(ctx context.Context) error {
 	if c.policy.Load().Profile != policy.Demo {
-		return &api.Problem{Status: 403, Code: api.CodeOperatorNeeded, Detail: "that the clock is right takes an operator's touch", Next: []string{"breakglass clock accept"}}
+		return &api.Problem{Status: 403, Code: api.CodeOperatorNeeded, Detail: "that the clock is right takes an operator's touch", Next: []string{"breakglass-ca clock accept --reason WHY, where an operator's key is"}}
 	}
 	return c.state.Do(ctx, func(tx *state.Tx) error {
 		f, err := c.acceptedClock(tx)

@@ -72,6 +72,7 @@ type CA struct {
 	seen        *seen
 	decoySeed   [32]byte
 	clocks      clocks
+	callLimits  *callLimits
 	trust       attest.Trust
 	log         *slog.Logger
 
@@ -120,6 +121,7 @@ func Open(cfg Config) (*CA, error) {
 	c.decoySeed = c.keys.decoySeed()
 	c.enrolling = newChallenges(cfg.Now)
 	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
+	c.callLimits = newCallLimits(c.file.Limits, cfg.Now)
 	c.strangers = newStrangers(c)
 	c.changes, c.seen, c.listening = newChanges(), newSeen(), newListening()
 	if err := c.loadPolicy(); err != nil {

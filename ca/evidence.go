@@ -329,13 +329,17 @@ func (s *standsOn) decoded(n int64) (*ledger.Entry, error) {
 	return ledger.Decode(b)
 }
 
-// suspensions adds what became of the keys: a signature by one that was suspended before must show.
+// suspensions adds what became of the keys: a signature by one that was suspended before must show, and one that was lifted must not.
 func (s *standsOn) suspensions() error {
 	list, err := s.tx.OfType("key.suspended")
 	if err != nil {
 		return err
 	}
-	for _, n := range list {
+	lifted, err := s.tx.OfType("key.unlocked")
+	if err != nil {
+		return err
+	}
+	for _, n := range append(list, lifted...) {
 		b, err := s.tx.Entry(n)
 		if err != nil {
 			return err

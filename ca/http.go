@@ -41,11 +41,11 @@ func (c *CA) Handler() http.Handler {
 				c.problem(w, r, &api.Problem{Status: 429, Code: api.CodeTooMany, Detail: "too many asks from this network", Next: []string{"wait a few seconds and ask again"}})
 				return
 			}
-			c.serve(w, r, api.MaxBody, fn)
+			c.serve(w, r, api.MaxBody, true, fn)
 		})
 	}
 	on := func(pattern string, limit int64, fn func(*call) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, limit, fn) })
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, limit, false, fn) })
 	}
 	ask("POST /v1/requests", with(func(k *call, q *api.Ask) (any, error) { return c.ask(k.Context(), q, k.from) }))
 	ask("POST /v1/requests/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
@@ -282,8 +282,8 @@ type raw struct {
 	typ  string
 }
 
-// serve is the one way from request to answer.
-func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(*call) (any, error)) {
+// serve is the one way from request to answer. limited says that the network's limit was asked already.
+func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited bool, fn func(*call) (any, error)) {
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
 			c.log.Error("panic in a request", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
@@ -294,6 +294,11 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, fn func(
 	var err error
 	if k.who, err = c.caller(r, k.from); err != nil {
 		c.problem(w, r, err)
+		return
+	}
+	if !limited && !c.callLimits.allow(k.who, k.from) {
+		c.strangers.add("too_many", k.from)
+		c.problem(w, r, tooMany())
 		return
 	}
 	// Large bodies are the jumps': whoever is none would hold megabytes a connection, on thousands of connections.

@@ -66,7 +66,31 @@ func lived(t *testing.T) *ledgertest.Log {
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "another standby"}})
 	next.TLS, next.Retired = next.TLS[:1], []ledger.RetiredKey{{Kind: "tls", Key: strings.Repeat("ab", 32), Before: int64(len(l.Entries))}}
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "retired tls"}})
+	codes(l, alice, bob)
 	return l
+}
+
+// codes are a device and its locks, a lockout, a suspension that was lifted, and a clock that went back.
+func codes(l *ledgertest.Log, alice, bob *ledgertest.Person) {
+	of := ledger.Subject{Person: "bob"}
+	enrolled := l.TOTP(bob, statement.TOTPEnrol, "phone", []byte("sealed"), statement.Hash{}, nil)
+	l.About(ledger.Subject{Person: "bob", Request: name.NewRequestID()}, &ledger.TOTPUsed{Device: "phone", Step: ledger.TOTPStep(l.Now) + 1})
+	l.About(of, &ledger.TOTPRefused{Code: ledger.TOTPCodeWrong, Wrong: 1})
+	locked := l.About(of, &ledger.TOTPLocked{Wrong: 5, Until: ledger.At(l.Now.Add(ledger.TOTPLock))})
+	l.About(of, &ledger.TOTPUnlocked{Approved: []name.Person{"alice"}, Lifts: locked})
+	l.About(of, &ledger.TOTPLocked{Wrong: 5, Until: ledger.At(l.Now.Add(ledger.TOTPLock))})
+	l.About(ledger.Subject{Person: "alice"}, &ledger.TOTPRemoved{Device: "phone", How: "approvers", Lifts: enrolled})
+	l.About(of, &ledger.PersonLocked{Refused: 10, Until: ledger.At(l.Now.Add(ledger.LockoutTime))})
+	l.About(ledger.Subject{Person: "carol"}, &ledger.PersonLocked{Refused: 10, Until: ledger.At(l.Now.Add(ledger.LockoutTime))})
+	l.About(ledger.Subject{Person: "carol"}, &ledger.PersonUnlocked{Approved: []name.Person{"bob"}})
+	l.Deny(bob, "login_not_allowed")
+	key := ledger.Subject{Person: "alice", Key: alice.Fingerprint}
+	h := l.About(key, &ledger.KeySuspended{Why: "counter_went_back", Seen: 1})
+	l.About(key, &ledger.KeyUnlocked{How: "approvers", Lifts: h, Seen: 1})
+	l.About(key, &ledger.KeySuspended{Why: "counter_went_back", Seen: 1})
+	l.Now = l.Now.Add(-time.Hour)
+	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.ClockAccepted{Newest: ledger.At(l.Now), Jumps: 40}})
+	l.Now = l.Now.Add(2 * time.Hour)
 }
 
 // dump is every row of every projected table.

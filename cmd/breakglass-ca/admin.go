@@ -55,6 +55,9 @@ func adminHandler(c *ca.CA) http.Handler {
 		t, err := c.Invite(r.Context(), q.For, q.Name)
 		adminAnswer(w, inviteAnswer{t.String()}, err)
 	})
+	mux.HandleFunc("POST /admin/clock", func(w http.ResponseWriter, r *http.Request) {
+		adminAnswer(w, struct{}{}, c.AcceptClock(r.Context()))
+	})
 	mux.HandleFunc("GET /admin/status", func(w http.ResponseWriter, r *http.Request) {
 		s, err := c.Status(r.Context())
 		adminAnswer(w, s, err)
