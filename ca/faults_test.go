@@ -198,6 +198,11 @@ var gated = []struct {
 	{"a host certificate", "certificate.issued", func(s *faulty) attempt {
 		return attempt{act: func() error { _, err := s.jump.Client.HostCerts(ctx, &api.HostCertsAsk{}); return err }}
 	}, false},
+	{"an approval", "approval.given", func(s *faulty) attempt {
+		a, err := s.alice.Ask("root", "db01", nil)
+		catest.Must(s.t, err)
+		return attempt{act: func() error { _, err := s.bob.Verdict(a, statement.Approve, nil); return err }}
+	}, false},
 	{"a revocation", "revoked", func(s *faulty) attempt {
 		g, err := s.alice.Request("root", "web01")
 		catest.Must(s.t, err)
