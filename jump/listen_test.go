@@ -154,3 +154,111 @@ func TestARevocationEndsTheSessionsThatItReaches(t *testing.T) {
 		})
 	}
 }
+
+// A session whose answer crosses its revocation never has a channel; what was opened after a revocation was opened knowing it.
+func TestARevocationThatCrossesTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	g := w.grant()
+	w.ca.mangle = func(a *api.SessionAnswer) { // the entry is written; the answer is on its way when the revocation is recorded and heard
+		w.ca.mu.Unlock()
+		w.ca.say(t, ledger.Subject{Person: "carol"}, &ledger.Revoked{What: ledger.RevokedGrant, Target: string(g.request), Why: "laptop stolen", How: ledger.RevokedByOrder})
+		time.Sleep(300 * time.Millisecond)
+		w.ca.mu.Lock()
+		w.ca.mangle = nil
+	}
+	r := w.ssh(g, nil, "echo in")
+	if r.code != 255 || r.stdout != "" || !strings.Contains(r.stderr, "revoked by carol: laptop stolen") {
+		t.Errorf("%+v", r)
+	}
+	if e := w.ended(g, 1); e.Reason != endRevoked {
+		t.Errorf("the fact says %q", e.Reason)
+	}
+	// The fake CA opens again, as the real one does for a person who was invited anew.
+	if r := w.ssh(g, nil, "echo in"); r.code != 0 || r.stdout != "in\n" {
+		t.Errorf("opened after the revocation, and ended by it: %+v", r)
+	}
+}
+
+// While the CA is away sessions go on; what was revoked meanwhile ends them once it is heard.
+func TestWhatWasRevokedWhileTheCAWasAway(t *testing.T) {
+	w := newWorld(t)
+	g := w.grant()
+	dir := t.TempDir()
+	there, away := filepath.Join(dir, "there"), filepath.Join(dir, "away")
+	back := make(chan time.Time, 1)
+	go func() {
+		wait := func(file string) {
+			for _, err := os.Stat(file); err != nil; _, err = os.Stat(file) {
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+		wait(there)
+		w.ca.mu.Lock()
+		w.ca.down = true
+		w.ca.mu.Unlock()
+		w.ca.say(t, ledger.Subject{Person: "carol"}, &ledger.Revoked{What: ledger.RevokedPerson, Target: "alice", Why: "left", How: ledger.RevokedByOrder})
+		wait(away)
+		w.ca.mu.Lock()
+		w.ca.down = false
+		w.ca.mu.Unlock()
+		back <- time.Now()
+	}()
+	r := w.ssh(g, nil, "touch "+there+"; sleep 1; echo still here; touch "+away+"; sleep 20; echo not me")
+	if r.code != 255 || r.stdout != "still here\n" || !strings.Contains(r.stderr, "person alice was revoked by carol: left") {
+		t.Errorf("%+v", r)
+	}
+	if took := time.Since(<-back); took > maxDeaf+time.Second {
+		t.Errorf("ended %v after the CA was back", took)
+	}
+}
+
+// Entries that are not proved, not in order or of another ledger end nothing.
+func TestWhatIsNotProvedEndsNothing(t *testing.T) {
+	for what, garble := range map[string]func(*api.JumpOrders){
+		"an entry that was changed": func(a *api.JumpOrders) {
+			for i := range a.Entries {
+				a.Entries[i].Entry = strings.Replace(a.Entries[i].Entry, "bob", "alice", 1)
+			}
+		},
+		"a proof of another entry": func(a *api.JumpOrders) {
+			for i := range a.Entries {
+				a.Entries[i].Index--
+			}
+		},
+		"a checkpoint of nobody": func(a *api.JumpOrders) {
+			a.Checkpoint = strings.Replace(a.Checkpoint, testOrigin, "breakglass.test/x", 1)
+		},
+		"an index beyond it": func(a *api.JumpOrders) { a.Index += 100 },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t, func(w *world) { w.ca.garble = garble })
+			g := w.grant()
+			go func() {
+				time.Sleep(300 * time.Millisecond)
+				w.ca.say(t, ledger.Subject{Person: "carol"}, &ledger.Revoked{What: ledger.RevokedPerson, Target: "bob", Why: "left", How: ledger.RevokedByOrder})
+			}()
+			if r := w.ssh(g, nil, "sleep 1; echo still here"); r.code != 0 || r.stdout != "still here\n" {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// An extension moves the end of what runs, and says so.
+func TestAnExtensionMovesTheEnd(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.ca.until = 2 * time.Second })
+	g := w.grant()
+	go func() {
+		time.Sleep(700 * time.Millisecond)
+		w.ca.say(t, ledger.Subject{Request: g.request, Person: "alice"}, &ledger.GrantExtended{Request: name.NewRequestID(), Rule: "test", Minutes: 1, Until: ledger.At(time.Now().Add(5 * time.Second))})
+	}()
+	began := time.Now()
+	r := w.ssh(g, nil, "sleep 4; echo after the old end; sleep 30")
+	if took := time.Since(began); took < 4*time.Second || took > 9*time.Second {
+		t.Errorf("ended after %v", took)
+	}
+	if r.stdout != "after the old end\n" || !strings.Contains(r.stderr, "your grant has ended") {
+		t.Errorf("%+v", r)
+	}
+	w.session(g, 1).has("0 act extended")
+}
