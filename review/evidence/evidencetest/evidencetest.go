@@ -126,6 +126,20 @@ func (w *World) Read() map[name.SessionID][]byte {
 // World is a Source, as the CA is.
 func (w *World) Evidence(_ context.Context, id name.RequestID) (*api.Evidence, error) {
 	e := &api.Evidence{Request: id, Checkpoint: w.Checkpoint()}
+	signers, about := map[name.Person]bool{"alice": true}, map[name.RequestID]bool{id: true}
+	for _, raw := range w.Entries {
+		x, err := ledger.Decode(raw)
+		if err != nil {
+			return nil, err
+		}
+		var r statement.Request
+		if statement.Parse([]byte(x.Statement), &r) == nil && r.Of == id { // an extension, under an id of its own
+			about[r.ID] = true
+		}
+		if _, ok := x.Facts.(*ledger.ApprovalGiven); ok && about[x.Subject.Request] {
+			signers[x.Subject.Person] = true
+		}
+	}
 	for i, raw := range w.Entries {
 		x, err := ledger.Decode(raw)
 		if err != nil {
@@ -134,11 +148,11 @@ func (w *World) Evidence(_ context.Context, id name.RequestID) (*api.Evidence, e
 		switch x.Facts.(type) {
 		case *ledger.SiteCreated, *ledger.SiteChanged, *ledger.PolicyAdopted, *ledger.Founding, *ledger.JumpJoined:
 		case *ledger.KeyEnrolled, *ledger.KeySuspended:
-			if x.Subject.Person != "alice" {
+			if !signers[x.Subject.Person] {
 				continue
 			}
 		default:
-			if x.Subject.Request != id {
+			if !about[x.Subject.Request] {
 				continue
 			}
 		}
