@@ -59,6 +59,11 @@ func (c *CA) With(person string, cfg softkey.Config) *Person {
 
 // Spend enrols the person's key with a token, or fails as the CA does.
 func (p *Person) Spend(t api.Token, keyName string) (*api.Enrolled, error) {
+	return p.SpendWith(t, keyName, "")
+}
+
+// SpendWith is the same with a code of the person's other channel.
+func (p *Person) SpendWith(t api.Token, keyName, code string) (*api.Enrolled, error) {
 	ctx := context.Background()
 	e, err := p.Client.Enrol(ctx, api.EnrolAsk{Invite: t.Secret, Key: keyName})
 	if err != nil {
@@ -74,7 +79,7 @@ func (p *Person) Spend(t api.Token, keyName string) (*api.Enrolled, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.Client.SignEnrolment(ctx, ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
+	return p.Client.SignEnrolment(ctx, ch.ID, api.Signed{SSHSIG: p.Sign(ch), TOTP: code})
 }
 
 // Sign touches the key, with the PIN given, for the challenge as it stands.

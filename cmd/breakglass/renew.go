@@ -179,8 +179,15 @@ func renewWarning(until, now time.Time) string {
 	case days < warnDays[2]:
 		return fmt.Sprintf("YOUR ENROLMENT ENDS WITHIN A DAY, at %s", until.Local().Format("Mon 15:04"))
 	case days < warnDays[1]:
-		return fmt.Sprintf("your enrolment ends in %d days, on %s: fetch your other key now", days, until.Local().Format("Mon 2 Jan"))
+		return fmt.Sprintf("your enrolment ends in %s, on %s: fetch your other key now", inDays(days), until.Local().Format("Mon 2 Jan"))
 	default:
-		return fmt.Sprintf("your enrolment ends in %d days, on %s", days, until.Local().Format("Mon 2 Jan"))
+		return fmt.Sprintf("your enrolment ends in %s, on %s", inDays(days), until.Local().Format("Mon 2 Jan"))
 	}
+}
+
+func inDays(n int) string {
+	if n == 1 {
+		return "1 day"
+	}
+	return fmt.Sprintf("%d days", n)
 }
