@@ -236,6 +236,11 @@ func (c *CA) requestState(tx *state.Tx, r *state.Request, who *caller) (*api.Req
 		if !now.Before(g.Until) {
 			out.State = "ended"
 		}
+		if v, err := c.revoked(tx, g.ID, 0); err != nil {
+			return nil, err
+		} else if v != nil {
+			out.State = "revoked"
+		}
 		if out.Granted, err = granted(tx, g); err != nil {
 			return nil, err
 		}

@@ -185,7 +185,7 @@ type Granted struct {
 // RequestState is what a request has become.
 type RequestState struct {
 	ID         name.RequestID       `json:"id"`
-	State      string               `json:"state"` // "open", "expired", "denied", "allowed", "ended"
+	State      string               `json:"state"` // "open", "expired", "denied", "allowed", "ended", "revoked"
 	Of         name.RequestID       `json:"of,omitempty"`
 	Person     name.Person          `json:"person"`
 	Login      name.Login           `json:"login"`

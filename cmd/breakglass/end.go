@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
@@ -97,4 +98,23 @@ func (a *app) sayStopped(s *api.Stopped) {
 	for _, id := range s.Sessions {
 		a.term.Say("Session %s ends now; its recording stays.", clean(string(id)))
 	}
+}
+
+// stoppedTime bounds the question whether a grant still stands: without an answer it is used, and the jump asks anyway.
+const stoppedTime = 2 * time.Second
+
+// stopped says whether a grant that is alive on this machine was revoked, killed or ended elsewhere.
+func (a *app) stopped(ctx context.Context, g *background.Grant) bool {
+	ctx, cancel := context.WithTimeout(ctx, stoppedTime)
+	defer cancel()
+	key, err := grantKey(g)
+	if err != nil {
+		return false
+	}
+	c, err := a.client()
+	if err != nil {
+		return false
+	}
+	st, err := c.WithSigner(a.keysClient().Signer(key)).Request(ctx, g.ID)
+	return err == nil && st.State == "revoked"
 }

@@ -19,8 +19,9 @@ unless you gave one a little while ago. Your name and reason are shown to whoeve
 			}
 			q := api.StopAsk{Why: reason}
 			id, err := name.ParseRequestID(args[0])
-			if s, serr := name.ParseSessionID(args[0]); serr == nil {
-				id, err, q.Session = s.Request(), nil, s
+			if err != nil { // a session's own id: without the slash it is the grant's
+				q.Session, err = name.ParseSessionID(args[0])
+				id = q.Session.Request()
 			}
 			if err != nil {
 				return withHint(usage(err), "breakglass sessions")

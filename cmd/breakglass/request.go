@@ -230,6 +230,13 @@ func (a *app) grant(ctx context.Context, login name.Login, host name.Host, q ask
 	if err != nil {
 		return nil, err
 	}
+	if live != nil && a.stopped(ctx, live) {
+		a.term.Say("Grant %s was stopped: asking for a new one.", live.ID)
+		if err := a.keysClient().End(ctx, live.ID); err != nil {
+			return nil, err
+		}
+		live = nil
+	}
 	if live != nil {
 		if q.reason != "" { // nobody should believe that it was recorded
 			a.term.Say("Grant %s is alive and used, with the reason it was asked for; this one is not recorded.", live.ID)
