@@ -78,6 +78,15 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 	if _, known := c.policy.Load().Person(p); known && len(out) > 0 {
 		return out, true, nil
 	}
+	for i, d := range decoys { // what the keys of a known name cost
+		pub, err := parseKey(d.PublicKey)
+		if err != nil {
+			return nil, false, err
+		}
+		if decoys[i], err = handle(d.Name, pub, d.CredentialID, flags); err != nil {
+			return nil, false, err
+		}
+	}
 	return decoys, false, nil
 }
 
