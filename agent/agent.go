@@ -146,7 +146,7 @@ func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Grante
 		return nil, err
 	}
 	g, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor, TOTP: w.Code})
-	if errors.Is(err, client.ErrUnreachable) {
+	if unheard(err) {
 		g, err = a.lost(ctx, st.ID, key, err)
 	}
 	if waits, ok := client.NotGranted(err); ok {
@@ -193,6 +193,12 @@ func (a *Agent) install(ctx context.Context, key ssh.PublicKey, g *api.Granted, 
 	return &Granted{g, socket, left}, nil
 }
 
+// unheard says that the CA may have decided without our hearing it: the line broke, or its ledger did at that moment.
+func unheard(err error) bool {
+	p := new(api.Problem)
+	return errors.Is(err, client.ErrUnreachable) || errors.As(err, &p) && p.Code == api.CodeUnknown
+}
+
 // lost asks for an answer that didn't arrive: the line may have broken after the CA had decided, and a second touch would open a
 // second grant.
 func (a *Agent) lost(ctx context.Context, id name.RequestID, key ssh.PublicKey, cause error) (*api.Granted, error) {
@@ -207,7 +213,7 @@ func (a *Agent) lost(ctx context.Context, id name.RequestID, key ssh.PublicKey, 
 		}
 		st, err := a.cfg.State(ctx, a.cfg.Keys.Signer(key), id)
 		switch {
-		case errors.Is(err, client.ErrUnreachable):
+		case unheard(err):
 		case err != nil: // the CA knows nothing of it: the signature never arrived
 			return nil, cause
 		case st.Granted != nil:

@@ -66,7 +66,7 @@ func (a *Agent) Await(ctx context.Context, id name.RequestID, show func(*api.Req
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.Is(err, client.ErrUnreachable): // the request waits there; so do we
+		case unheard(err): // the request waits there; so do we
 			pause, retry = retry, min(2*retry, retryMax)
 		case err != nil:
 			return nil, err
@@ -75,6 +75,10 @@ func (a *Agent) Await(ctx context.Context, id name.RequestID, show func(*api.Req
 			return nil, st.Problem
 		case st.Granted != nil && st.State == "allowed":
 			return a.granted(ctx, w, key, st)
+		case st.Granted != nil: // it was let in, and is over: stopped, or nobody fetched it in time
+			_ = a.cfg.Keys.End(context.WithoutCancel(ctx), id)
+			return nil, &api.Problem{Status: 410, Code: api.CodeGrantEnded, Detail: fmt.Sprintf("%s was let in, and is %s", id, st.State), Request: id,
+				Next: []string{fmt.Sprintf("breakglass request %s@%s", w.Login, w.Host)}}
 		case st.Waiting == nil:
 			return nil, fmt.Errorf("%w: request %s is %q", ErrAnswer, id, st.State)
 		default:
@@ -92,6 +96,20 @@ func (a *Agent) Await(ctx context.Context, id name.RequestID, show func(*api.Req
 			}
 		}
 	}
+}
+
+// lookTime bounds a look at a request: a CA that does not answer leaves it waiting.
+const lookTime = 5 * time.Second
+
+// Look gives what became of a request that the background process holds, and ErrWaits while it waits.
+func (a *Agent) Look(ctx context.Context, id name.RequestID) (*Granted, error) {
+	looking, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	g, err := a.Await(looking, id, func(*api.RequestState) { cancel() })
+	if looking.Err() != nil && ctx.Err() == nil && g == nil {
+		return nil, fmt.Errorf("%w: %s", ErrWaits, id)
+	}
+	return g, err
 }
 
 // granted holds what was granted at last against the statement that was signed at first.
@@ -125,7 +143,7 @@ func (a *Agent) Override(ctx context.Context, id name.RequestID) (*Granted, erro
 		return nil, err
 	}
 	g, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor})
-	if errors.Is(err, client.ErrUnreachable) {
+	if unheard(err) {
 		g, err = a.lost(ctx, id, key, err)
 	}
 	if err != nil {
@@ -175,7 +193,7 @@ func (a *Agent) Extend(ctx context.Context, g *background.Grant, minutes int, re
 		return nil, err
 	}
 	got, err := a.cfg.CA.SignRequest(ctx, s.id, api.Signed{SSHSIG: s.armor, TOTP: w.Code})
-	if errors.Is(err, client.ErrUnreachable) {
+	if unheard(err) {
 		got, err = a.lost(ctx, ext.ID, key, err)
 	}
 	if waits, ok := client.NotGranted(err); ok {

@@ -173,6 +173,20 @@ func TestADeniedRequestLeavesNoKey(t *testing.T) {
 	}
 }
 
+// TestAGrantThatWasStoppedMeanwhileIsNone: somebody let alice in and somebody else stopped it, before her machine heard of either.
+func TestAGrantThatWasStoppedMeanwhileIsNone(t *testing.T) {
+	a, f, _, bg := slow(t)
+	w := ask(t, a)
+	f.states <- &api.RequestState{ID: w.ID, State: "revoked", Version: 7, Now: f.now, Granted: f.grant(f.signed[w.ID], 20*time.Minute)}
+	var p *api.Problem
+	if _, err := a.Await(t.Context(), w.ID, nil); !errors.As(err, &p) || p.Code != api.CodeGrantEnded || len(p.Next) == 0 {
+		t.Errorf("%v", err)
+	}
+	if list, err := bg.Waiting(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // TestWhatIsGrantedAtLastIsHeldAgainstWhatWasSignedAtFirst: also by another process than the one that asked.
 func TestWhatIsGrantedAtLastIsHeldAgainstWhatWasSignedAtFirst(t *testing.T) {
 	for what, bend := range map[string]func(f *slowCA, g *api.Granted){

@@ -203,6 +203,31 @@ var gated = []struct {
 		catest.Must(s.t, err)
 		return attempt{act: func() error { _, err := s.bob.Verdict(a, statement.Approve, nil); return err }}
 	}, false},
+	{"an extension", "grant.extended", func(s *faulty) attempt {
+		key := catest.NewKey(s.t)
+		q := s.alice.Want(key.PublicKey())
+		q.Minutes = 5
+		g, err := s.alice.Signed(q)
+		catest.Must(s.t, err)
+		ch, err := s.alice.Client.Ask(ctx, catest.Again(q, statement.RequestExtend, g.ID, 20))
+		catest.Must(s.t, err)
+		return attempt{
+			act: func() error {
+				g, err := s.alice.Client.SignRequest(ctx, ch.ID, api.Signed{SSHSIG: s.alice.Sign(ch)})
+				if err != nil && g != nil {
+					s.t.Errorf("an error and a certificate: %v", g.Certificate)
+				}
+				return err
+			},
+			stood: func() error {
+				st, err := s.Client(key).Request(ctx, g.ID)
+				if err == nil && !st.Granted.Until.After(g.Until) {
+					err = fmt.Errorf("its client key reads an end at %v", st.Granted.Until)
+				}
+				return err
+			},
+		}
+	}, false},
 	{"a revocation", "revoked", func(s *faulty) attempt {
 		g, err := s.alice.Request("root", "web01")
 		catest.Must(s.t, err)

@@ -59,9 +59,20 @@ func (l *Line) Set(still string, running func() string) {
 	l.show()
 }
 
+// Note writes a line of its own above.
+func (l *Line) Note(format string, a ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.t.live {
+		fmt.Fprintf(l.t.cfg.Stderr, "\r\x1b[K") // a terminal: the line begins anew below
+	}
+	l.t.Say(format, a...)
+	l.show()
+}
+
 // show writes the line over itself: never wider than the terminal, or it would not be one line.
 func (l *Line) show() {
-	if l.text == nil {
+	if l.text == nil || !l.t.live {
 		return
 	}
 	width := 80

@@ -17,10 +17,21 @@ import (
 func (a *app) await(ctx context.Context, ag *agent.Agent, id name.RequestID, resume string) (*agent.Granted, error) {
 	line := a.term.Line()
 	defer line.Done()
+	told := map[string]bool{}
 	g, err := ag.Await(ctx, id, func(st *api.RequestState) {
 		// What is left is counted here from what the CA says: this machine's clock may be wrong.
 		got := time.Now()
-		line.Set(waitLine(st, resume), func() string { return waitLeft(st, time.Since(got)) })
+		for _, s := range st.Said {
+			if k := string(s.Person) + s.At.String(); s.Comment != "" && !told[k] {
+				told[k] = true
+				word := "yes"
+				if s.Verdict == statement.Deny {
+					word = "no"
+				}
+				line.Note("%s: %s, %q", clean(string(s.Person)), word, clean(s.Comment))
+			}
+		}
+		line.Set(waitLine(st), func() string { return waitLeft(st, time.Since(got)) })
 	})
 	if ctx.Err() != nil {
 		return nil, withHint(fmt.Errorf("%w: request %s goes on waiting", errInterrupted, id), resume, "breakglass end "+string(id)+" gives it up")
@@ -29,7 +40,7 @@ func (a *app) await(ctx context.Context, ag *agent.Agent, id name.RequestID, res
 }
 
 // waitLine says who was asked and what they said.
-func waitLine(st *api.RequestState, resume string) string {
+func waitLine(st *api.RequestState) string {
 	w := st.Waiting
 	var names []string
 	for _, p := range w.Approvers {

@@ -110,6 +110,7 @@ func TestTwoPeopleLetAliceIn(t *testing.T) {
 	wants(t, alice, 10, []string{"own_request", "bob, carol, dan"}, "approve", id)
 	wants(t, bob, 0, []string{"alice wants", reason, "Two leads let alice in.", "127.0.0.1", "proved in the ledger", "0 of 2"}, "deny", id, "--comment", "is it not the backup?")
 	y := openTerminal(t, alice.Command(ctx, "breakglass", "ssh", alice.Target()))
+	y.until(`bob: no, "is it not the backup?"`)
 	y.until("bob (no)")
 	wants(t, others["carol"], 0, []string{"bob", `no: "is it not the backup?"`, "1 of 2"}, "approve", id[:3])
 	y.until("carol (yes)")
