@@ -24,6 +24,9 @@ const (
 	retryMax = 10 * time.Second
 )
 
+// ErrWaits says that a request is not decided yet.
+var ErrWaits = errors.New("the request waits still")
+
 // ErrNotWaiting says that no such request is held on this machine.
 var ErrNotWaiting = errors.New("no such request waits on this machine")
 

@@ -134,6 +134,13 @@ func (a *app) request(ctx context.Context, login name.Login, host name.Host, q a
 		if q.reason != "" { // nobody should believe that it was recorded
 			a.term.Say("Request %s waits already and goes on, with the reason it was asked for; this one is not recorded.", id)
 		}
+		if q.noWait { // it may have been decided since
+			if g, err = ag.Look(ctx, id); errors.Is(err, agent.ErrWaits) {
+				err = nil
+			} else {
+				id = ""
+			}
+		}
 	default:
 		g, err = a.ask(ctx, ag, who.Person, login, host, q)
 		if waits, ok := client.NotGranted(err); ok {
