@@ -8,6 +8,7 @@ import (
 	"breakglass/ca/state"
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
+	"breakglass/ledger"
 	"breakglass/policy"
 )
 
@@ -86,21 +87,48 @@ func (c *CA) tellEnrolment(tx *state.Tx, g *api.Granted) error {
 
 // standing says what speaks against a key signing acts of that kind at all, by where its enrolment stands. Requests ask the policy instead,
 // which says the same (request.go).
-func (c *CA) standing(k state.Key, kind statement.Kind, now time.Time) *api.Problem {
+func (c *CA) standing(tx *state.Tx, a *act, now time.Time) (*api.Problem, error) {
+	k, kind := a.key, a.ch.st.Kind()
 	s := c.keyState(k, now)
+	if v, ok := a.ch.st.(*statement.Approval); ok && v.About == statement.AboutEnrolment && late(k, s) {
+		if scarce, err := c.scarce(tx, k.Person, now); err != nil || scarce {
+			return nil, err
+		}
+	}
 	switch {
 	case s == policy.KeyLive, s == policy.KeyInGrace:
-		return nil
+		return nil, nil
 	case kind == statement.KindFounding && s == policy.KeyPending: // nobody is there yet who could vouch
-		return nil
-	case kind == statement.KindPass && s == policy.KeyPending: // an owner's, to read what there is to be founded: signPass looks
-		return nil
+		return nil, nil
+	case kind == statement.KindPass && s == policy.KeyPending: // signPass looks: mayPass
+		return nil, nil
 	case kind == statement.KindRenewal && (s == policy.KeyLapsed || s == policy.KeyPending): // that is what it is for
-		return nil
+		return nil, nil
 	case kind == statement.KindLoss && s == policy.KeyLapsed: // it only takes away
-		return nil
+		return nil, nil
 	}
-	return keyStateProblem(k, s)
+	return keyStateProblem(k, s), nil
+}
+
+// late says that a key counted once, lapsed, and was renewed after its grace with all others of its person: it waits for being vouched for.
+func late(k state.Key, s policy.KeyState) bool {
+	return s == policy.KeyPending && k.Vouched && k.CountsFrom.IsZero()
+}
+
+// scarce says whether too few other people's keys count to vouch for a key of p's: when a whole site let its enrolments lapse. Then those that
+// were renewed late vouch for each other, or nobody would ever get in again; it takes as many people, all their keys, and the cooling off.
+func (c *CA) scarce(tx *state.Tx, p name.Person, now time.Time) (bool, error) {
+	all, err := tx.AllKeys()
+	if err != nil {
+		return false, err
+	}
+	others := map[name.Person]bool{}
+	for _, k := range all {
+		if _, known := c.policy.Load().Person(k.Person); known && k.Person != p && c.counted(k, now) {
+			others[k.Person] = true
+		}
+	}
+	return len(others) < ledger.Vouchers, nil
 }
 
 // keyStateProblem is what the holder of a key that doesn't count reads.

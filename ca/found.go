@@ -146,7 +146,8 @@ func (c *CA) mayFound(site state.Site, p name.Person) *api.Problem {
 	return nil
 }
 
-// mayPass says who gets a pass: whoever's key counts; before the founding an owner, who has to read what they adopt.
+// mayPass says who gets a pass: whoever's key counts; before the founding an owner, who has to read what they adopt; and where too few are left
+// who could vouch, those who have to vouch for each other.
 func (c *CA) mayPass(tx *state.Tx, a *act) (*api.Problem, error) {
 	site, err := tx.Site()
 	if err != nil {
@@ -155,10 +156,14 @@ func (c *CA) mayPass(tx *state.Tx, a *act) (*api.Problem, error) {
 	if !site.Founded {
 		return c.mayFound(site, a.key.Person), nil
 	}
-	if s := c.keyState(a.key, c.now()); s == policy.KeyPending {
-		return keyStateProblem(a.key, s), nil
+	s := c.keyState(a.key, c.now())
+	if s != policy.KeyPending {
+		return nil, nil
 	}
-	return nil, nil
+	if scarce, err := c.scarce(tx, a.key.Person, c.now()); err != nil || scarce && late(a.key, s) {
+		return nil, err
+	}
+	return keyStateProblem(a.key, s), nil
 }
 
 // reader is for whom a pass reads now: while the key that signed it counts; before the founding, for an owner, as founder.
@@ -169,6 +174,11 @@ func (c *CA) reader(tx *state.Tx, p state.Pass, now time.Time) (person, founder 
 	}
 	if c.counted(k, now) {
 		return p.Person, "", nil
+	}
+	if late(k, c.keyState(k, now)) {
+		if scarce, err := c.scarce(tx, p.Person, now); err != nil || scarce {
+			return p.Person, "", err
+		}
 	}
 	site, err := tx.Site()
 	if err != nil || c.keyState(k, now) != policy.KeyPending || c.mayFound(site, p.Person) != nil {

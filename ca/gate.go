@@ -139,7 +139,9 @@ func (c *CA) judge(tx *state.Tx, a *act, from netip.Addr, do func(*state.Tx, *ac
 	if r := judgeTouch(a.key, a.touch, c.policy.Load().Always.UV); r != nil {
 		return o, false, keyProblem(*r)
 	}
-	if p := c.standing(a.key, a.ch.st.Kind(), c.now()); p != nil {
+	if p, err := c.standing(tx, a, c.now()); err != nil {
+		return o, false, err
+	} else if p != nil {
 		return o, false, p
 	}
 	if o, err = do(tx, a); err != nil {

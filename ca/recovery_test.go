@@ -210,3 +210,50 @@ func TestABundleShowsWhyItsKeysCount(t *testing.T) {
 		}
 	}
 }
+
+// TestAWholeTownLapses: nobody renewed in time. Those who come back with all their keys vouch for each other, and no stranger slips in among them.
+func TestAWholeTownLapses(t *testing.T) {
+	w := newTown(t)
+	fake := w.desk["olga"].Invited("alice", "fake")
+	w.clock.forward(105 * day)
+	_, err := w.desk["bob"].Vouch(w.desk["alice"])
+	w.wants("vouching with a lapsed key", "key_lapsed", err)
+	for _, p := range []name.Person{"alice", "bob", "carol"} {
+		w.wants("a pass", "key_lapsed", second(w.desk[p].Pass()))
+		w.renewAll(p)
+		w.wants("a request after a late renewal", "key_pending", w.request(w.desk[p]))
+	}
+	_, err = w.safe["alice"].Vouch(w.desk["alice"])
+	w.wants("alice vouches for herself", "", err)
+	if v, found := lastOf[*ledger.KeyVouched](t, w.CA); found {
+		t.Fatalf("by her own late key: %+v", v)
+	}
+	_, err = fake.Vouch(w.desk["bob"])
+	w.wants("a key that never counted vouches", "key_pending", err)
+	_, err = w.desk["bob"].Vouch(w.desk["alice"])
+	w.wants("bob vouches", "", err)
+	st, err := w.desk["carol"].Vouch(w.desk["alice"])
+	catest.Must(t, err)
+	if v, _ := lastOf[*ledger.KeyVouched](t, w.CA); st.State != "vouched" || v == nil || !v.Scarce || !slices.Equal(v.By, []name.Person{"bob", "carol"}) {
+		t.Errorf("two: %+v %+v", st, v)
+	}
+	w.wants("a request while it cools off", "key_pending", w.request(w.desk["alice"]))
+	w.clock.forward(61 * time.Minute)
+	_, err = w.desk["alice"].Pass()
+	w.wants("alice is back", "", err)
+	for _, p := range []name.Person{"alice", "carol"} { // one who counts, and one who came back late
+		_, err = w.desk[p].Vouch(w.desk["bob"])
+		w.wants("for bob", "", err)
+	}
+	w.clock.forward(61 * time.Minute)
+	_, err = w.desk["bob"].Pass()
+	w.wants("bob is back", "", err)
+	// Now two count: whoever came back late waits for them, and vouches for nobody.
+	_, err = w.safe["carol"].Vouch(w.safe["bob"])
+	w.wants("carol, late, once two count", "key_pending", err)
+	_, err = w.safe["carol"].Pass()
+	w.wants("a pass of hers", "key_pending", err)
+	w.Audit()
+}
+
+func second[T any](_ T, err error) error { return err }

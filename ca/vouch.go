@@ -114,7 +114,7 @@ func (c *CA) approveEnrolment(tx *state.Tx, a *act, st *statement.Approval, out 
 		return outcome{}, &api.Problem{Status: 409, Code: api.CodeVouched, Detail: fmt.Sprintf("key %s of %s is vouched for: it counts from %s", k.Name, k.Person, k.CountsFrom.UTC().Format(time.RFC3339))}
 	}
 	key, p := c.counts(a.key)
-	if p != nil {
+	if p != nil && !late(a.key, key) { // a late one came past the gate because too few others are there
 		return outcome{}, p
 	}
 	said, err := tx.Approvals(statement.AboutEnrolment, st.Of)
@@ -142,7 +142,11 @@ func (c *CA) vouch(tx *state.Tx, k state.Key, out *api.ApprovalState) error {
 		return err
 	}
 	needed, recovery := c.vouchers(k, keys, now)
-	f := &ledger.KeyVouched{How: ledger.VouchedByOthers, By: others, Needed: needed, Recovery: recovery}
+	scarce, err := c.scarce(tx, k.Person, now)
+	if err != nil {
+		return err
+	}
+	f := &ledger.KeyVouched{How: ledger.VouchedByOthers, By: others, Needed: needed, Recovery: recovery, Scarce: scarce}
 	if own {
 		f.How, f.By, f.Needed, f.Recovery = ledger.VouchedByOwnKey, []name.Person{k.Person}, 1, false
 	}
@@ -164,6 +168,10 @@ func (c *CA) vouchedBy(tx *state.Tx, k state.Key, now time.Time) (own bool, othe
 	if err != nil {
 		return false, nil, err
 	}
+	scarce, err := c.scarce(tx, k.Person, now)
+	if err != nil {
+		return false, nil, err
+	}
 	others = []name.Person{}
 	for _, s := range said {
 		by, err := tx.Key(s.Key)
@@ -171,8 +179,9 @@ func (c *CA) vouchedBy(tx *state.Tx, k state.Key, now time.Time) (own bool, othe
 			return false, nil, err
 		}
 		_, known := c.policy.Load().Person(s.Person)
+		counts := c.counted(by, now) || scarce && s.Person != k.Person && late(by, c.keyState(by, now))
 		switch {
-		case s.Verdict != statement.Approve, !now.Before(s.Until), !c.counted(by, now), !known, by.Fingerprint == k.Fingerprint:
+		case s.Verdict != statement.Approve, !now.Before(s.Until), !counts, !known, by.Fingerprint == k.Fingerprint:
 		// What was said before the key lapsed was said of another moment.
 		case s.Given.Before(k.Since):
 		case s.Person == k.Person:

@@ -97,6 +97,9 @@ func (a *Audit) approvalGiven(f *ApprovalGiven) {
 	if f.Verdict != statement.Approve && f.Verdict != statement.Deny {
 		a.fault(FaultStatement, "verdict %q", f.Verdict)
 	}
+	if f.About != statement.AboutEnrolment && key.countsFrom.IsZero() {
+		a.fault(FaultKey, "by %s's %s, which was renewed too late", key.Person, key.Name)
+	}
 	if f.About != statement.AboutRequest {
 		a.noteApproval(f)
 		return // of enrolments and keys: the entries that stand on them say which

@@ -36,6 +36,7 @@ func (a *Audit) mayCount(k *PersonKey, kind statement.Kind) {
 	}
 	switch {
 	case kind == statement.KindRenewal:
+	case k.vouched && k.countsFrom.IsZero() && (kind == statement.KindPass || kind == statement.KindApproval): // renewed late; keyVouched and approvalGiven look
 	case !a.founded && (kind == statement.KindFounding || kind == statement.KindPass): // nobody was there yet who could vouch
 	default:
 		a.fault(FaultKey, "by %s's %s, which did not count: nobody had vouched for it, or it was cooling off", k.Person, k.Name)
@@ -98,6 +99,11 @@ func (a *Audit) keyVouched(f *KeyVouched) {
 			a.fault(FaultKey, "%s vouched for another enrolment", p)
 		case a.given[n].key == k.Fingerprint:
 			a.fault(FaultKey, "vouches for itself")
+		case f.Scarce && f.How == VouchedByOthers:
+		default:
+			if by := a.keys[a.given[n].key]; by != nil && !a.counting(by) {
+				a.fault(FaultKey, "%s vouched with a key that does not count", p)
+			}
 		}
 	}
 	own := slices.Contains(f.By, k.Person)

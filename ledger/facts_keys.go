@@ -26,6 +26,7 @@ type KeyVouched struct {
 	By         []name.Person `json:"by"`
 	Needed     int           `json:"needed"`             // people, as the rules were at that moment
 	Recovery   bool          `json:"recovery,omitempty"` // no other key of the person's counted
+	Scarce     bool          `json:"scarce,omitempty"`   // too few others' keys counted: some of By had been renewed too late themselves
 	Cooling    int           `json:"cooling"`            // seconds between this and CountsFrom, by the policy
 	CountsFrom Time          `json:"counts_from"`
 }
