@@ -29,6 +29,12 @@
 //	POST /v1/passes/{id}/signature    Signed         → PassState
 //	POST /v1/recipients               RecipientAsk   → Challenge
 //	POST /v1/recipients/{id}/signature Signed        → RecipientState
+//	POST /v1/orders                   OrderAsk       → Challenge: an operator's order (orders.go)
+//	POST /v1/orders/{id}/signature    Signed         → OrderDone
+//	POST /v1/requests/{id}/kill       (pass) StopAsk → Stopped
+//	POST /v1/requests/{id}/end        (client key, or its person's pass) StopAsk → Stopped
+//	GET  /v1/krl                      the OpenSSH revocation list for hosts (public)
+//	GET  /v1/jumps/orders?after=INDEX&wait=SECONDS (jump) → JumpOrders
 //	GET  /v1/site                     → SiteAnswer (public)
 //	GET  /v1/sessions                 (pass) → []SessionState   ?request=ID narrows; a client key reads its own request's
 //	POST /v1/jumps                    JoinAsk        → JoinAnswer

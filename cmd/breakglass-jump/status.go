@@ -59,6 +59,9 @@ func newStatusCmd() *cobra.Command {
 			fmt.Fprintf(out, "  sessions    %d running, %d recordings not stored yet\n", s.Sessions, s.Unsent)
 			fmt.Fprintf(out, "  facts       %d, of which the CA has %d\n", s.Facts, s.Acked)
 			fmt.Fprintf(out, "  hosts       %d names with a host certificate\n", s.Names)
+			if s.Deaf {
+				fmt.Fprintln(out, "  DEAF        the CA gives no sign of life: what it revokes now goes on here until it does")
+			}
 			fmt.Fprintf(out, "  journal     %d of %d MiB free\n", s.JournalLeft>>20, s.JournalSize>>20)
 			return nil
 		},
