@@ -3,6 +3,8 @@ package ca_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -360,4 +362,47 @@ func TestALostKeyIsRevokedAtOnce(t *testing.T) {
 func (w *town) joined() *catest.Jump {
 	w.t.Helper()
 	return w.JoinWith(w.jump, "jump-a")
+}
+
+// TestAPersonSeesWhereTheirKeysStand reads the list that `breakglass keys` shows, along a key's life.
+func TestAPersonSeesWhereTheirKeysStand(t *testing.T) {
+	w := newTown(t)
+	desk, safe := w.desk["alice"], w.safe["alice"]
+	third := w.desk["olga"].Invited("alice", "third")
+	fourth := w.desk["olga"].Invited("alice", "fourth")
+	standing := func() map[name.Key]string {
+		cl, err := desk.Pass()
+		catest.Must(t, err)
+		l, err := cl.Keys(context.Background())
+		catest.Must(t, err)
+		out := map[name.Key]string{"counting": fmt.Sprint(l.Counting, " of ", l.Required)}
+		for _, k := range l.Keys {
+			out[k.Name] = k.State
+			if k.Model == "" || k.Proved.IsZero() || k.State == "live" && k.Until.IsZero() {
+				t.Errorf("%+v", k)
+			}
+		}
+		return out
+	}
+	want := func(what string, m map[name.Key]string) {
+		t.Helper()
+		if got := standing(); !maps.Equal(got, m) {
+			t.Errorf("%s: %v, want %v", what, got, m)
+		}
+	}
+	want("at first", map[name.Key]string{"desk": "live", "safe": "live", "third": "pending", "fourth": "pending", "counting": "2 of 2"})
+	_, err := safe.Vouch(third)
+	catest.Must(t, err)
+	want("vouched for, cooling off", map[name.Key]string{"desk": "live", "safe": "live", "third": "pending", "fourth": "pending", "counting": "2 of 2"})
+	w.clock.forward(2 * time.Hour)
+	_, err = desk.Lose(safe.Fingerprint(), "")
+	catest.Must(t, err)
+	_, err = desk.Lose(fourth.Fingerprint(), "not mine")
+	catest.Must(t, err)
+	want("one lost, one that is a fraud", map[name.Key]string{"desk": "live", "safe": "revoked", "third": "live", "fourth": "revoked", "counting": "2 of 2"})
+	_, err = w.desk["bob"].Vouch(fourth)
+	w.wants("vouching for a revoked key", "key_revoked", err)
+	w.clock.forward(95 * day)
+	want("in the grace", map[name.Key]string{"desk": "in grace", "safe": "revoked", "third": "in grace", "fourth": "revoked", "counting": "2 of 2"})
+	w.Audit()
 }

@@ -244,6 +244,9 @@ func (c *CA) requestState(tx *state.Tx, r *state.Request, who *caller) (*api.Req
 		if out.Granted, err = granted(tx, g); err != nil {
 			return nil, err
 		}
+		if err := c.tellEnrolment(tx, out.Granted); err != nil {
+			return nil, err
+		}
 		if _, out.Granted.Checkpoint, err = tx.Head(); err != nil {
 			return nil, err
 		}
