@@ -48,10 +48,14 @@ type Config struct {
 	Touch func(person, op string) bool
 	// Geo is a MaxMind database for the CA's config; empty is none.
 	Geo string
-	// Init are more arguments of `breakglass-ca init`, and CAEnv more environment of it and of the service.
-	Init, CAEnv []string
+	// Init are more arguments of `breakglass-ca init`.
+	Init []string
+	// Passphrase seals the CA's keys, as a production site must; empty leaves them in plain files.
+	Passphrase string
 	// Make is the configuration of people's keys beside their PIN and place: a test's vendor. The zero value is the demo's key.
 	Make softkey.Config
+	// HostConfig are more lines of the host's sshd_config.
+	HostConfig string
 	// Values are more that the policy template may name, as {{.More.X}}.
 	More map[string]string
 }
@@ -143,7 +147,7 @@ func freePorts(n int) ([]string, error) {
 // Run runs a program of the road to its end and gives its standard output.
 func (r *Road) Run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(r.Bin, program), args...)
-	cmd.Env = append(os.Environ(), r.CAEnv...)
+	cmd.Env = append(os.Environ(), r.caEnv()...)
 	return output(cmd)
 }
 
@@ -270,7 +274,7 @@ func (r *Road) makeHostKey(ctx context.Context) error {
 // StartHost starts the sshd that trusts the session CA, set up by what `breakglass-ca host setup` wrote.
 func (r *Road) StartHost(ctx context.Context) error {
 	return r.startSSHD(ctx, "sshd", r.HostAddress, fmt.Sprintf("AuthorizedKeysFile none\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\n",
-		r.path("host", "setup", "breakglass_session_ca.pub"), r.path("host", "setup", "breakglass_principals", "%u")))
+		r.path("host", "setup", "breakglass_session_ca.pub"), r.path("host", "setup", "breakglass_principals", "%u"))+r.HostConfig)
 }
 
 // StartPeer starts another sshd with the host's key that knows nothing of us and takes dir/id.pub: what we are measured beside.

@@ -105,7 +105,19 @@ func (r *Road) startCA(ctx context.Context) error {
 	if r.Geo != "" {
 		args = append(args, "--geo", r.Geo)
 	}
-	if _, err := r.Run(ctx, "breakglass-ca", append(args, r.Init...)...); err != nil {
+	init := exec.CommandContext(ctx, filepath.Join(r.Bin, "breakglass-ca"), append(args, r.Init...)...)
+	if r.Passphrase != "" {
+		// The service finds it as systemd hands it over; init reads it from a descriptor.
+		if err := os.MkdirAll(r.path("credentials"), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(r.path("credentials", "breakglass-ca-passphrase"), []byte(r.Passphrase+"\n"), 0o600); err != nil {
+			return err
+		}
+		init.Args = append(init.Args, "--seal", "passphrase", "--passphrase-fd", "0")
+		init.Stdin = strings.NewReader(r.Passphrase + "\n")
+	}
+	if _, err := output(init); err != nil {
 		return err
 	}
 	if err := r.StartCA(ctx); err != nil {
@@ -115,9 +127,16 @@ func (r *Road) startCA(ctx context.Context) error {
 	return err
 }
 
+func (r *Road) caEnv() []string {
+	if r.Passphrase == "" {
+		return nil
+	}
+	return []string{"CREDENTIALS_DIRECTORY=" + r.path("credentials")}
+}
+
 // StartCA starts the CA's service, again after End.
 func (r *Road) StartCA(ctx context.Context) error {
-	return r.spawn(ctx, "ca", r.CAAddress, r.CAEnv, filepath.Join(r.Bin, "breakglass-ca"), "serve", "--dir", r.path("ca"))
+	return r.spawn(ctx, "ca", r.CAAddress, r.caEnv(), filepath.Join(r.Bin, "breakglass-ca"), "serve", "--dir", r.path("ca"))
 }
 
 func (r *Road) startJump(ctx context.Context) error {
