@@ -93,6 +93,26 @@ func TestALiveShellEndsWithARevocation(t *testing.T) {
 			t.Errorf("%s still gets in:\n%s", p.Name, out)
 		}
 	}
+	// The operator's own machine, where no CA lives: an invite by a touch, and the list that hosts read.
+	if out, err := bob.Run(ctx, "breakglass-ca", "invite", "carol"); err != nil || !strings.HasPrefix(out, "bg1.") {
+		t.Errorf("an operator's invite: %v\n%s", err, out)
+	}
+	if out, err := alice.Run(ctx, "breakglass-ca", "invite", "carol"); err == nil {
+		t.Errorf("whose key is revoked, invites:\n%s", out)
+	}
+	list := filepath.Join(r.Dir, "krl")
+	if out, err := bob.Run(ctx, "breakglass-ca", "krl", "-o", list); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := bob.Run(ctx, "breakglass-ca", "krl", "check", list); err != nil || !strings.Contains(out, "serials") || strings.Contains(out, " 0 serials") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(list, []byte("SSHKRL\x00\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := bob.Run(ctx, "breakglass-ca", "krl", "check", list); err == nil {
+		t.Errorf("a list that locks everybody out is good: %s", out)
+	}
 	r.End("ca", false)
 	if out, err := verifyLedger(ctx, r, bob); err != nil || !strings.HasPrefix(out, "VERIFIED") {
 		t.Errorf("%v\n%s", err, out)
