@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -25,7 +26,7 @@ type order struct {
 	*statement.Order
 	act  *act
 	done *api.OrderDone // what the answer says beside act and target
-	// after, if set, runs once the entry is durable.
+	// after, if set, runs once the entry is durable, or may be (state.ErrUnknown): it does only what is true either way, or looks.
 	after func()
 }
 
@@ -126,11 +127,11 @@ func (c *CA) signOrder(ctx context.Context, id, armored string, from netip.Addr)
 		}
 		return what.do(tx, o)
 	})
+	if o.after != nil && (err == nil || errors.Is(err, state.ErrUnknown)) {
+		o.after()
+	}
 	if err != nil {
 		return nil, err
-	}
-	if o.after != nil {
-		o.after()
 	}
 	_, o.done.Checkpoint = c.state.Head()
 	return o.done, nil

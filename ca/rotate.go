@@ -53,6 +53,8 @@ type Rotated struct {
 	Standby     string `json:"standby"` // the new one
 	StandbyFile string `json:"standby_file"`
 	Place       string `json:"place"` // of the active key
+	// Asks says that no key of the CA was sealed before: from the next start on it wants the passphrase of this one.
+	Asks bool `json:"asks,omitempty"`
 	// Order is the target of the order that it waits for; "" is none, it is done.
 	Order string `json:"order,omitempty"`
 }
@@ -91,17 +93,22 @@ func (c *CA) Rotate(ctx context.Context, q *RotateAsk) (*Rotated, error) {
 		c.prepared.Store(p)
 		return &p.Rotated, nil
 	}
-	if err := c.state.Do(ctx, func(tx *state.Tx) error {
+	err = c.state.Do(ctx, func(tx *state.Tx) error {
 		next, err := p.next(tx)
 		if err != nil {
 			return err
 		}
 		_, _, err = tx.Append(c.entry(ledger.ActorRoot, ledger.Subject{}, next))
 		return err
-	}); err != nil {
+	})
+	if err == nil || errors.Is(err, state.ErrUnknown) {
+		_, serr := c.settled(context.WithoutCancel(ctx), p)
+		err = errors.Join(err, serr)
+	}
+	if err != nil {
 		return nil, err
 	}
-	return &p.Rotated, c.rotated(p)
+	return &p.Rotated, nil
 }
 
 // prepare loads the standby key, keeps it where the CA's keys are, makes a new standby and names both places in the configuration: a crash
@@ -154,9 +161,11 @@ func (c *CA) prepare(site ledger.Site, q *RotateAsk) (*prepared, error) {
 	}
 	p.Active, p.Old = fingerprintOf(p.active), fingerprintOf((*list)[0])
 	if place.Kind == custody.Sealed {
-		if err := c.opens(s.Passphrase); err != nil {
+		asked, err := c.opens(s.Passphrase)
+		if err != nil {
 			return nil, err
 		}
+		p.Asks = !asked
 	}
 	if secret != nil {
 		at, err := s.replace(c.cfg.Dir, filepath.Join("keys", nameOf(q.Key, p.active)), s.Passphrase, s.WorkFactor, secret)
@@ -200,12 +209,12 @@ func (p *prepared) parse(place custody.Place, secret []byte) (err error) {
 	return err
 }
 
-// opens demands that the passphrase of a key to be is that of the others: the next start asks for one.
-func (c *CA) opens(passphrase []byte) error {
+// opens demands that the passphrase of a key to be is that of the others, for the next start asks for one; it says whether one is asked for already.
+func (c *CA) opens(passphrase []byte) (asked bool, err error) {
 	for _, n := range allKeys {
 		places, err := c.file.Keys.places(n)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if places[0].Kind != custody.Sealed {
 			continue
@@ -215,11 +224,11 @@ func (c *CA) opens(passphrase []byte) error {
 		b, err := k.Secret(places[0])
 		custody.Wipe(b)
 		if errors.Is(err, custody.ErrPassphrase) {
-			return rotationProblem("the standby's passphrase is not that of the CA's own keys, which are asked for together: give both")
+			return true, rotationProblem("the standby's passphrase is not that of the CA's own keys, which are asked for together: give both")
 		}
-		return err
+		return true, err
 	}
-	return nil
+	return false, nil
 }
 
 // nameOf is the file of a key that is made or moved after init.
@@ -257,6 +266,19 @@ func (p *prepared) next(tx *state.Tx) (*ledger.SiteChanged, error) {
 	next := append([]string{p.active}, slices.DeleteFunc(slices.Clone(*list), func(k string) bool { return k == p.active })...)
 	*list = append(next, p.standby)
 	return &ledger.SiteChanged{Site: site, Why: "rotated " + p.Key}, nil
+}
+
+// settled asks the ledger which key is active, and uses the new one if that is it: a commit that was reported as failed may stand, and signing
+// with another key than the ledger calls active would go on until the next start.
+func (c *CA) settled(ctx context.Context, p *prepared) (bool, error) {
+	site, err := c.site(ctx)
+	if err != nil {
+		return false, fmt.Errorf("asking which key is active: %w", err)
+	}
+	if (*keyList(&site.Site, p.Key))[0] != p.active {
+		return false, nil
+	}
+	return true, c.rotated(p)
 }
 
 // rotated uses the new key from now on, and says so in the configuration. If the latter fails, the next start still finds it.
@@ -386,8 +408,11 @@ func (c *CA) orderRotate(tx *state.Tx, o *order) (outcome, error) {
 	o.after = func() {
 		c.rotation.Lock()
 		defer c.rotation.Unlock()
-		c.prepared.CompareAndSwap(p, nil)
-		if err := c.rotated(p); err != nil {
+		did, err := c.settled(context.Background(), p)
+		if did { // else the order may be given once more
+			c.prepared.CompareAndSwap(p, nil)
+		}
+		if err != nil {
 			c.log.Error("rotated, but the configuration still names the old key too", "key", p.Key, "error", err)
 		}
 	}

@@ -248,5 +248,16 @@ func TestAProductionRotation(t *testing.T) {
 	}
 	_, err = order(w.desk["olga"], statement.OrderRetireKey, "client_ca:"+r.Old, "rotated", statement.Hash{})
 	w.wants("the operator retires it", "", err)
+	w.Stop()
+	if !r.Asks { // the others are credentials
+		t.Error("nobody was told that the next start wants a passphrase")
+	}
+	catest.Must(t, os.WriteFile(filepath.Join(filepath.Dir(w.Dir), "credentials", ca.CredentialPassphrase), []byte(catest.StandbyPassphrase+"\n"), 0o400))
+	w.Start() // with what the ledger says, though local root alone wrote the configuration
+	g, err = w.desk["alice"].Request("root", "web01")
+	catest.Must(t, err)
+	if got := signer(t, g.Certificate); got != r.Active {
+		t.Errorf("after a restart a certificate is by %s", got)
+	}
 	w.Audit()
 }

@@ -54,7 +54,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("service", newInitCmd(a), newServeCmd(a), newStatusCmd(a))
-	add("admin", newInviteCmd(a), newRevokeCmd(a), newClockCmd(a), newKRLCmd(a), newHostCmd(a), newKeysCmd(a), newRotateCmd(a), newReconcileCmd(a), newRebuildCmd(a), newLedgerCmd(a))
+	add("admin", newInviteCmd(a), newRevokeCmd(a), newOrderCmd(a), newClockCmd(a), newKRLCmd(a), newHostCmd(a), newKeysCmd(a), newRotateCmd(a), newReconcileCmd(a), newRebuildCmd(a), newLedgerCmd(a))
 	add("check", newPolicyCmd(a))
 	root.AddCommand(newExitHelpCmd())
 	refuseUnknown(root)

@@ -9,6 +9,7 @@ import (
 
 	"breakglass/ca"
 	"breakglass/ca/custody"
+	"breakglass/internal/statement"
 )
 
 func newRotateCmd(a *app) *cobra.Command {
@@ -79,7 +80,7 @@ func (a *app) printRotated(r *ca.Rotated) {
 	if r.Order != "" {
 		a.say("%s is ready to become the active %s", r.Active, r.Key)
 		a.say("an operator has to order it within an hour, from their own machine:")
-		a.say("  breakglass order rotate-key %s", r.Order)
+		a.say("  %s", orderLine(statement.OrderRotateKey, r.Order))
 		a.say("until then nothing has changed")
 	} else {
 		a.say("%s is the active %s", r.Active, r.Key)
@@ -87,6 +88,10 @@ func (a *app) printRotated(r *ca.Rotated) {
 	a.say("  old       %s: trusted until you retire it", r.Old)
 	a.say("  active    %s", r.Place)
 	a.say("  standby   %s", r.StandbyFile)
+	if r.Asks {
+		a.say("from its next start on the service wants the passphrase of that file: the credential %s has it for", ca.CredentialPassphrase)
+		a.say("a service that nobody sits at (LoadCredentialEncrypted=)")
+	}
 	a.say("next:")
 	a.say("  move %s off this machine", r.StandbyFile)
 	if r.Key == ca.KeySessionCA {
@@ -108,7 +113,7 @@ func (a *app) retire(cmd *cobra.Command, fingerprint string) error {
 	}
 	if r.Order != "" {
 		a.say("an operator has to order it, from their own machine:")
-		a.say("  breakglass order retire-key %s --reason TEXT", r.Order)
+		a.say("  %s", orderLine(statement.OrderRetireKey, r.Order))
 		return nil
 	}
 	a.say("%s is no %s any more; the KRL names it", r.Fingerprint, r.Key)
