@@ -68,7 +68,7 @@ type signed struct {
 }
 
 // sign asks for a statement, checks it, and has a key sign it. A statement that ends meanwhile is replaced.
-func (a *Agent) sign(ctx context.Context, get func() (*api.Challenge, error), check func(*api.Challenge) (issued, expires time.Time, err error)) (signed, error) {
+func (a *Agent) sign(ctx context.Context, get func() (*api.Challenge, error), check func(*api.Challenge) (statement.Statement, error)) (signed, error) {
 	for range askAgain {
 		ch, err := get()
 		if err != nil {
@@ -76,21 +76,22 @@ func (a *Agent) sign(ctx context.Context, get func() (*api.Challenge, error), ch
 		}
 		// Its validity is counted from here on our monotonic clock: the wall clock of this machine may be wrong.
 		got := time.Now()
-		issued, expires, err := check(ch)
+		st, err := check(ch)
 		if err != nil {
 			return signed{}, err
 		}
-		a.clock(issued)
+		head, _ := statement.HeadOf(st)
+		a.clock(head.Issued)
 		if a.cfg.Show != nil {
 			a.cfg.Show(ch.Statement)
 		}
 		a.callThem(ch.Keys)
-		sctx, cancel := context.WithDeadline(ctx, got.Add(expires.Sub(issued)-sendTime))
+		sctx, cancel := context.WithDeadline(ctx, got.Add(head.Expires.Sub(head.Issued)-sendTime))
 		sig, err := a.cfg.Signer.Sign(sctx, []byte(ch.Statement), ch.Namespace, ch.Keys)
 		late := sctx.Err() != nil
 		cancel()
 		if err == nil {
-			return signed{ch.ID, string(sig.Armor()), issued}, nil
+			return signed{ch.ID, string(sig.Armor()), head.Issued}, nil
 		}
 		if ctx.Err() != nil || !late {
 			return signed{}, err
@@ -174,12 +175,10 @@ func (a *Agent) signRequest(ctx context.Context, w Want, key ssh.PublicKey) (st 
 			Kind: w.Kind, Of: w.Of, Person: string(w.Person), Login: string(w.Login), Host: string(w.Host), Minutes: w.Minutes, Reason: w.Reason, Ticket: w.Ticket,
 			Failure: w.Failure, Severity: w.Severity, Forwards: w.Forwards, Drill: w.Drill, ClientKey: authorized(key),
 		})
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
+	}, func(ch *api.Challenge) (statement.Statement, error) {
 		seen, text = a.cfg.Seen(), ch.Statement
-		if st, err = CheckRequest(ch, w, key, seen); err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+		st, err = CheckRequest(ch, w, key, seen)
+		return st, err
 	})
 	return st, text, seen, s, err
 }
@@ -255,12 +254,8 @@ func (a *Agent) Pass(ctx context.Context, person name.Person) (ssh.Signer, error
 func (a *Agent) pass(ctx context.Context, person name.Person, key ssh.PublicKey) error {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return a.cfg.CA.Pass(ctx, api.PassAsk{Person: string(person), Holder: authorized(key)})
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckPass(ch, person, authorized(key), a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckPass(ch, person, authorized(key), a.cfg.Seen())
 	})
 	if err != nil {
 		return err
@@ -276,12 +271,8 @@ func (a *Agent) pass(ctx context.Context, person name.Person, key ssh.PublicKey)
 func (a *Agent) Recipient(ctx context.Context, q api.RecipientAsk) (*api.RecipientState, error) {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return a.cfg.CA.Recipient(ctx, q)
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckRecipient(ch, q, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckRecipient(ch, q, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err

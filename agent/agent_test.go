@@ -205,12 +205,8 @@ func TestAStatementThatEndedIsReplaced(t *testing.T) {
 			f.asked, m.slow = nil, c.slow
 			_, err := a.sign(t.Context(), func() (*api.Challenge, error) {
 				return f.Ask(t.Context(), api.Ask{ClientKey: authorized(key)})
-			}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-				st, err := CheckRequest(ch, want, key, seen)
-				if err != nil {
-					return issued, expires, err
-				}
-				return st.Issued, st.Expires, nil
+			}, func(ch *api.Challenge) (statement.Statement, error) {
+				return CheckRequest(ch, want, key, seen)
 			})
 			if !errors.Is(err, c.want) || len(f.asked) != c.asked {
 				t.Errorf("%d slow touches: %v after %d statements", c.slow, err, len(f.asked))

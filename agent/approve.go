@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"breakglass/ca/api"
 	"breakglass/internal/name"
@@ -62,12 +61,8 @@ func CheckEvidence(e *api.Evidence, id name.RequestID, site ledger.Site) (*Shown
 func (a *Agent) Verdict(ctx context.Context, q api.ApprovalAsk) (*api.ApprovalState, error) {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return a.cfg.CA.Approve(ctx, q)
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckApproval(ch, q, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckApproval(ch, q, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err
@@ -78,10 +73,7 @@ func (a *Agent) Verdict(ctx context.Context, q api.ApprovalAsk) (*api.ApprovalSt
 // CheckApproval holds an approval's statement against what was asked for.
 func CheckApproval(ch *api.Challenge, q api.ApprovalAsk, seen Seen) (*statement.Approval, error) {
 	var s statement.Approval
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	if err := compare([]field{

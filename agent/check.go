@@ -26,17 +26,6 @@ type Seen struct {
 	Checkpoint statement.Checkpoint
 }
 
-// head is what the statements for people have in common.
-type head struct {
-	origin     string
-	epoch      int
-	checkpoint statement.Checkpoint
-	id         string
-	nonce      statement.Nonce
-	issued     time.Time
-	expires    time.Time
-}
-
 // differs is the one error of this file: what the statement says, and what was asked.
 func differs(field string, got, want any) error {
 	return fmt.Errorf("%w: %s is %q, asked was %q", ErrStatement, field, fmt.Sprint(got), fmt.Sprint(want))
@@ -56,33 +45,30 @@ func compare(fields []field) error {
 	return nil
 }
 
-// open parses a challenge's statement into s and checks that its signature would count as that kind alone.
-func open(ch *api.Challenge, s statement.Statement) error {
+// open parses a challenge's statement into s and checks that its signature would count as that kind alone, here and now.
+func open(ch *api.Challenge, s statement.Statement, seen Seen) error {
 	if ch.Namespace != s.Kind().Namespace() {
 		return differs("namespace", ch.Namespace, s.Kind().Namespace())
 	}
 	if err := statement.Parse([]byte(ch.Statement), s); err != nil {
 		return fmt.Errorf("%w: %w", ErrStatement, err)
 	}
-	return nil
-}
-
-func (h head) check(ch *api.Challenge, seen Seen) error {
+	h, _ := statement.HeadOf(s)
 	if err := compare([]field{
-		{"origin", h.origin, seen.Site.Origin},
-		{"epoch", h.epoch, seen.Site.Epoch},
-		{"id", h.id, ch.ID},
-		{"validity", h.expires.Sub(h.issued), statement.Validity},
+		{"origin", h.Origin, seen.Site.Origin},
+		{"epoch", h.Epoch, seen.Site.Epoch},
+		{"id", h.ID, ch.ID},
+		{"validity", h.Expires.Sub(h.Issued), statement.Validity},
 	}); err != nil {
 		return err
 	}
-	if h.nonce == (statement.Nonce{}) {
+	if h.Nonce == (statement.Nonce{}) {
 		return differs("nonce", "nothing", "32 random bytes")
 	}
 	// What we sign pins the history before it: never one that is behind what we have seen, nor another of the same length.
 	old := seen.Checkpoint
-	if h.checkpoint.Size < old.Size || h.checkpoint.Size == old.Size && old.Size > 0 && h.checkpoint.Root != old.Root {
-		return fmt.Errorf("%w: checkpoint %d is not after %d, which this machine has seen: the CA's log was rolled back", ErrStatement, h.checkpoint.Size, old.Size)
+	if h.Checkpoint.Size < old.Size || h.Checkpoint.Size == old.Size && old.Size > 0 && h.Checkpoint.Root != old.Root {
+		return fmt.Errorf("%w: checkpoint %d is not after %d, which this machine has seen: the CA's log was rolled back", ErrStatement, h.Checkpoint.Size, old.Size)
 	}
 	return nil
 }
@@ -90,10 +76,7 @@ func (h head) check(ch *api.Challenge, seen Seen) error {
 // CheckRequest holds a request's statement against what was asked; key is the client key.
 func CheckRequest(ch *api.Challenge, w Want, key ssh.PublicKey, seen Seen) (*statement.Request, error) {
 	var s statement.Request
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, string(s.ID), s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	if err := compare([]field{
@@ -143,10 +126,7 @@ func sources(list []string) ([]netip.Addr, error) {
 // CheckEnrolment holds an enrolment's statement against the new credential.
 func CheckEnrolment(ch *api.Challenge, person name.Person, key name.Key, q api.EnrolKey, secret string, seen Seen) (*statement.Enrolment, error) {
 	var s statement.Enrolment
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	var att statement.Hash
@@ -166,10 +146,7 @@ func CheckEnrolment(ch *api.Challenge, person name.Person, key name.Key, q api.E
 // CheckPass holds a pass's statement against the key that is to read.
 func CheckPass(ch *api.Challenge, person name.Person, holder string, seen Seen) (*statement.Pass, error) {
 	var s statement.Pass
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	if err := compare([]field{{"person", s.Person, person}, {"holder", s.Holder, holder}}); err != nil {
@@ -188,10 +165,7 @@ const PassTime = 15 * time.Minute
 // CheckRecipient holds a recipient's statement against the age key.
 func CheckRecipient(ch *api.Challenge, q api.RecipientAsk, seen Seen) (*statement.Recipient, error) {
 	var s statement.Recipient
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	return &s, compare([]field{

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -13,6 +12,7 @@ import (
 	"breakglass/agent/keys"
 	"breakglass/ca/api"
 	"breakglass/internal/name"
+	"breakglass/internal/statement"
 )
 
 // Credential is a new credential, before the CA counts it.
@@ -62,12 +62,8 @@ func (a *Agent) BeginEnrolment(ctx context.Context, person name.Person, key name
 func (a *Agent) FinishEnrolment(ctx context.Context, ch *api.EnrolChallenge, key name.Key, secret string, cred Credential) (*Enrolment, error) {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return a.cfg.CA.EnrolKey(ctx, ch.ID, cred)
-	}, func(c *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckEnrolment(c, ch.Person, key, cred, secret, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(c *api.Challenge) (statement.Statement, error) {
+		return CheckEnrolment(c, ch.Person, key, cred, secret, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"slices"
-	"time"
 
 	"breakglass/ca/api"
 	"breakglass/internal/statement"
@@ -13,12 +12,8 @@ import (
 func (a *Agent) Found(ctx context.Context, q api.FoundingAsk) (*api.FoundingState, error) {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return a.cfg.CA.Found(ctx, q)
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckFounding(ch, q, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckFounding(ch, q, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err
@@ -29,10 +24,7 @@ func (a *Agent) Found(ctx context.Context, q api.FoundingAsk) (*api.FoundingStat
 // CheckFounding holds a founding's statement against what the owner has read.
 func CheckFounding(ch *api.Challenge, q api.FoundingAsk, seen Seen) (*statement.Founding, error) {
 	var s statement.Founding
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	if err := compare([]field{

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"time"
 
 	"breakglass/ca/api"
 	"breakglass/internal/statement"
@@ -13,12 +12,8 @@ func (a *Agent) Lose(ctx context.Context, q api.LossAsk) (*api.LossState, error)
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		ch, err := a.cfg.CA.Lose(ctx, q)
 		return only(ch, err, func(fp string) bool { return fp != q.Key })
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckLoss(ch, q, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckLoss(ch, q, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err
@@ -30,10 +25,7 @@ func (a *Agent) Lose(ctx context.Context, q api.LossAsk) (*api.LossState, error)
 // their hand.
 func CheckLoss(ch *api.Challenge, q api.LossAsk, seen Seen) (*statement.Loss, error) {
 	var s statement.Loss
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	return &s, compare([]field{{"person", string(s.Person), q.Person}, {"key", s.Key, q.Key}, {"reason", s.Reason, q.Reason}})

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"time"
 
 	"breakglass/ca/api"
 	"breakglass/internal/statement"
@@ -22,12 +21,8 @@ type Orders interface {
 func (a *Agent) Order(ctx context.Context, to Orders, q api.OrderAsk) (*api.OrderDone, error) {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return to.Order(ctx, q)
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckOrder(ch, q, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckOrder(ch, q, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err
@@ -45,10 +40,7 @@ func (a *Agent) Order(ctx context.Context, to Orders, q api.OrderAsk) (*api.Orde
 // CheckOrder holds an order's statement against what the operator typed.
 func CheckOrder(ch *api.Challenge, q api.OrderAsk, seen Seen) (*statement.Order, error) {
 	var s statement.Order
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	if err := compare([]field{

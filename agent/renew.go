@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -21,12 +20,8 @@ func (a *Agent) Renew(ctx context.Context, person name.Person, fingerprint strin
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		ch, err := a.cfg.CA.Renew(ctx, api.RenewalAsk{Person: string(person), Key: fingerprint})
 		return only(ch, err, func(fp string) bool { return fp == fingerprint })
-	}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-		st, err := CheckRenewal(ch, person, fingerprint, a.cfg.Seen())
-		if err != nil {
-			return issued, expires, err
-		}
-		return st.Issued, st.Expires, nil
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckRenewal(ch, person, fingerprint, a.cfg.Seen())
 	})
 	if err != nil {
 		return nil, err
@@ -52,10 +47,7 @@ func only(ch *api.Challenge, err error, keep func(fingerprint string) bool) (*ap
 // CheckRenewal holds a renewal's statement against the key that is to sign. Which others have to is the CA's to say.
 func CheckRenewal(ch *api.Challenge, person name.Person, fingerprint string, seen Seen) (*statement.Renewal, error) {
 	var s statement.Renewal
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	if err := compare([]field{{"person", s.Person, person}, {"key", s.Key, fingerprint}}); err != nil {

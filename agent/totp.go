@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"time"
 
 	"breakglass/ca/api"
 	"breakglass/internal/name"
@@ -25,10 +24,7 @@ type Codes func(ctx context.Context, current bool) (string, error)
 // CheckTOTP holds the statement of a device that makes codes against what was asked; seed is zero for a removal.
 func CheckTOTP(ch *api.Challenge, person name.Person, act string, device name.Key, seed statement.Hash, seen Seen) (*statement.TOTP, error) {
 	var s statement.TOTP
-	if err := open(ch, &s); err != nil {
-		return nil, err
-	}
-	if err := (head{s.Origin, s.Epoch, s.Checkpoint, s.ID, s.Nonce, s.Issued, s.Expires}).check(ch, seen); err != nil {
+	if err := open(ch, &s, seen); err != nil {
 		return nil, err
 	}
 	return &s, compare([]field{
@@ -70,12 +66,8 @@ func (a *Agent) signTOTP(ctx context.Context, ca TOTPCA, person name.Person, act
 		}
 		s, err := a.sign(ctx, func() (*api.Challenge, error) {
 			return ca.TOTP(ctx, q)
-		}, func(ch *api.Challenge) (issued, expires time.Time, err error) {
-			st, err := CheckTOTP(ch, person, act, device, hash, a.cfg.Seen())
-			if err != nil {
-				return issued, expires, err
-			}
-			return st.Issued, st.Expires, nil
+		}, func(ch *api.Challenge) (statement.Statement, error) {
+			return CheckTOTP(ch, person, act, device, hash, a.cfg.Seen())
 		})
 		if err != nil {
 			return nil, err
