@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -42,50 +43,21 @@ func badRequest(format string, a ...any) *api.Problem {
 }
 
 // handles lists the keys that may sign for a person; for a name that is not known, decoys that look the same and stay the same.
-func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, bool, error) {
-	keys, err := tx.Keys(p)
+//
+// As many decoys are made as keys are shown, whoever it is: a multiplication on the curve that only unknown names cost would be heard in the
+// time of the answer, and the number of keys is in it anyway.
+func (c *CA) handles(r *roster, p name.Person) ([]api.KeyHandle, bool, error) {
+	real, n := r.handles[p], c.decoyCount(p)
+	_, known := c.policy.Load().Person(p)
+	if known = known && len(real) > 0; known {
+		n = min(len(real), maxDecoys)
+	}
+	decoys, err := c.decoys(p, n, cmp.Or(r.CredentialLength, decoyCredential), r.flags())
 	if err != nil {
 		return nil, false, err
 	}
-	flags := byte(skfile.FlagUserPresence)
-	if uv {
-		flags |= skfile.FlagUserVerification
-	}
-	// Made for everybody: a multiplication on the curve that only unknown names cost would be heard in the time of the answer.
-	length, err := tx.CredentialLength()
-	if err != nil {
-		return nil, false, err
-	}
-	decoys, err := c.decoys(p, cmp.Or(length, decoyCredential), flags)
-	if err != nil {
-		return nil, false, err
-	}
-	var out []api.KeyHandle
-	for _, k := range keys {
-		if k.Suspended || k.Revoked {
-			continue
-		}
-		pub, err := parseKey(k.PublicKey)
-		if err != nil {
-			return nil, false, err
-		}
-		h, err := handle(handleName(len(out)), pub, k.Credential, flags)
-		if err != nil {
-			return nil, false, err
-		}
-		out = append(out, h)
-	}
-	if _, known := c.policy.Load().Person(p); known && len(out) > 0 {
-		return out, true, nil
-	}
-	for i, d := range decoys { // what the keys of a known name cost
-		pub, err := parseKey(d.PublicKey)
-		if err != nil {
-			return nil, false, err
-		}
-		if decoys[i], err = handle(d.Name, pub, d.CredentialID, flags); err != nil {
-			return nil, false, err
-		}
+	if known {
+		return real, true, nil
 	}
 	return decoys, false, nil
 }
@@ -94,23 +66,30 @@ func (c *CA) handles(tx *state.Tx, p name.Person, uv bool) ([]api.KeyHandle, boo
 // by the public key.
 func handleName(i int) name.Key { return name.Key(fmt.Sprintf("key-%d", i+1)) }
 
-func handle(n name.Key, pub ssh.PublicKey, credential []byte, flags byte) (api.KeyHandle, error) {
-	file, err := skfile.Marshal(pub, credential, flags, string(n))
-	return api.KeyHandle{Name: n, PublicKey: authorized(pub), CredentialID: credential, Application: api.Application, KeyFile: file}, err
+// handle shows a key; blob is the public key's.
+func handle(n name.Key, blob, credential []byte, flags byte) (api.KeyHandle, error) {
+	file, err := skfile.Marshal(blob, credential, flags, string(n))
+	return api.KeyHandle{Name: n, PublicKey: sshsig.KeyAlgoSK + " " + base64.StdEncoding.EncodeToString(blob), CredentialID: credential,
+		Application: api.Application, KeyFile: file}, err
 }
 
-// decoys makes keys out of a name: the same each time, and nobody has them. One or two, as people have: else two would say that the name is
-// known.
-func (c *CA) decoys(p name.Person, length int, flags byte) ([]api.KeyHandle, error) {
+// maxDecoys is how many keys a made-up person has at the most.
+const maxDecoys = 2
+
+// decoyCount is how many keys are made up for a name: one or two, as people have; else two would say that the name is known.
+func (c *CA) decoyCount(p name.Person) int { return 1 + int(c.derive(p, "name", 1)[0])%maxDecoys }
+
+// decoys makes keys out of a name: the same each time, and nobody has them.
+func (c *CA) decoys(p name.Person, n, length int, flags byte) ([]api.KeyHandle, error) {
 	var out []api.KeyHandle
-	for i, label := range []string{"", "2"} { // both are made whatever is shown: the time of the answer must not tell
+	for i, label := range []string{"", "2"}[:n] {
 		d, err := c.decoy(p, label, handleName(i), length, flags)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, d)
 	}
-	return out[:1+int(c.derive(p, "name", 1)[0])%2], nil
+	return out, nil
 }
 
 // derive gives n bytes that follow from the CA's secret, the name and the label.
@@ -133,12 +112,12 @@ func (c *CA) decoy(p name.Person, which string, called name.Key, length int, fla
 			break
 		}
 	}
-	point := priv.PublicKey().Bytes()
-	pub, err := ssh.ParsePublicKey(ssh.Marshal(struct{ T, C, P, A string }{sshsig.KeyAlgoSK, "nistp256", string(point), api.Application}))
-	if err != nil {
-		return api.KeyHandle{}, err
-	}
-	return handle(called, pub, c.derive(p, "credential"+which, length), flags)
+	blob := ssh.Marshal(struct {
+		T, C string
+		P    []byte
+		A    string
+	}{sshsig.KeyAlgoSK, "nistp256", priv.PublicKey().Bytes(), api.Application})
+	return handle(called, blob, c.derive(p, "credential"+which, length), flags)
 }
 
 // decoyCredential is the length in bytes of a made-up credential id where no key is enrolled yet: common keys have 64.
@@ -169,23 +148,20 @@ func (c *CA) proven(ctx context.Context, ch *challenge, armored string, from net
 		c.strangers.add("malformed_signature", from)
 		return nil, refused()
 	}
+	r, err := c.roster(ctx)
+	if err != nil {
+		return nil, err
+	}
 	a := &act{ch: ch, sig: sig}
-	reason := ""
-	if err := c.state.View(ctx, func(tx *state.Tx) error {
-		a.key, err = tx.Key(ssh.FingerprintSHA256(sig.PublicKey))
-		return err
-	}); errors.Is(err, state.ErrNotFound) || err == nil && (ch.person == "" || a.key.Person != ch.person) {
+	reason, fp := "", ssh.FingerprintSHA256(sig.PublicKey)
+	var known bool
+	if a.key, known = r.Keys[fp]; !known || ch.person == "" || a.key.Person != ch.person {
 		reason = "unknown_key"
 		if ch.person != "" {
 			reason = "wrong_key"
 		}
-	} else if err != nil {
-		return nil, err
 	} else {
-		pub, err := parseKey(a.key.PublicKey)
-		if err != nil {
-			return nil, err
-		}
+		pub := r.public[fp]
 		if err := sig.Verify(pub, ch.st.Kind().Namespace(), ch.text); err != nil {
 			reason = "bad_signature"
 			if errors.Is(err, sshsig.ErrNamespace) {

@@ -16,7 +16,7 @@ import (
 // approval more. It reads the state and the time, and decides nothing.
 func (c *CA) circumstances(tx *state.Tx, p name.Person, k state.Key, now time.Time) (policy.KeyState, []policy.Added, error) {
 	var added []policy.Added
-	keys, err := tx.Keys(p)
+	keys, err := tx.Enrolled(p)
 	if err != nil {
 		return policy.KeyUnknown, nil, err
 	}
@@ -78,7 +78,7 @@ func (c *CA) enrolmentUntil(keys []state.Key, now time.Time) (until time.Time) {
 
 // tellEnrolment puts into a grant's answer when its person has to renew.
 func (c *CA) tellEnrolment(tx *state.Tx, g *api.Granted) error {
-	keys, err := tx.Keys(g.Person)
+	keys, err := tx.Enrolled(g.Person)
 	if until := c.enrolmentUntil(keys, c.now()); !until.IsZero() {
 		g.Enrolment = until.UTC()
 	}

@@ -61,6 +61,7 @@ type CA struct {
 	geo         *geo.DB
 	store       *transcript.FileStore
 	policy      atomic.Pointer[policy.Policy]
+	rosters     atomic.Pointer[roster]
 	challenges  *challenges
 	enrolling   *challenges // apart: they live longer, and nobody without an invite can push one out
 	limits      *limits

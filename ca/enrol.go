@@ -139,7 +139,7 @@ func (c *CA) enrolKey(ctx context.Context, id string, q *api.EnrolKey, from neti
 	if c.policy.Load().Always.UV { // or stock ssh-keygen would not ask for the PIN that is wanted
 		flags |= skfile.FlagUserVerification
 	}
-	h, err := handle(e.key, pub, e.credential, flags)
+	h, err := handle(e.key, pub.Marshal(), e.credential, flags)
 	if err != nil {
 		return nil, err
 	}

@@ -31,20 +31,17 @@ func (c *CA) begin(ctx context.Context, who string, from netip.Addr, st statemen
 	}
 	out := &api.Challenge{Namespace: st.Kind().Namespace()}
 	h := statement.Head{ID: newID(), Person: person}
+	r, err := c.roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Before the owners have founded the site nobody's key counts: then there are the founding, and a pass to read what it adopts.
+	if k := st.Kind(); !r.Site.Founded && k != statement.KindFounding && k != statement.KindPass {
+		return nil, notFounded()
+	}
+	h.Origin, h.Epoch = r.Site.Site.Origin, r.Site.Site.Epoch
 	var known bool
-	if err := c.state.View(ctx, func(tx *state.Tx) error {
-		site, err := tx.Site()
-		if err != nil {
-			return err
-		}
-		// Before the owners have founded the site nobody's key counts: then there are the founding, and a pass to read what it adopts.
-		if k := st.Kind(); !site.Founded && k != statement.KindFounding && k != statement.KindPass {
-			return notFounded()
-		}
-		h.Origin, h.Epoch = site.Site.Origin, site.Site.Epoch
-		out.Keys, known, err = c.handles(tx, person, c.policy.Load().Always.UV)
-		return err
-	}); err != nil {
+	if out.Keys, known, err = c.handles(r, person); err != nil {
 		return nil, err
 	}
 	if !known {

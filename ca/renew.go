@@ -39,18 +39,20 @@ func (c *CA) renew(ctx context.Context, q *api.RenewalAsk, from netip.Addr) (*ap
 	}
 	st := &statement.Renewal{Key: q.Key}
 	// Those that a challenge shows to everybody anyway, decoys for unknown names.
-	if err := c.state.View(ctx, func(tx *state.Tx) error {
-		handles, _, err := c.handles(tx, person, c.policy.Load().Always.UV)
-		for _, h := range handles {
-			k, err := parseKey(h.PublicKey)
-			if err != nil {
-				return err
-			}
-			st.Keys = append(st.Keys, ssh.FingerprintSHA256(k))
-		}
-		return err
-	}); err != nil {
+	r, err := c.roster(ctx)
+	if err != nil {
 		return nil, err
+	}
+	handles, _, err := c.handles(r, person)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range handles {
+		k, err := parseKey(h.PublicKey)
+		if err != nil {
+			return nil, err
+		}
+		st.Keys = append(st.Keys, ssh.FingerprintSHA256(k))
 	}
 	return c.begin(ctx, q.Person, from, st, nil)
 }

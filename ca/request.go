@@ -2,7 +2,6 @@ package ca
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"time"
 
@@ -63,32 +62,26 @@ func (c *CA) ask(ctx context.Context, q *api.Ask, from netip.Addr) (*api.Challen
 	if err := r.Policy.UnmarshalText([]byte(p.SHA256)); err != nil {
 		return nil, err
 	}
+	now, err := c.roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !now.Site.Founded {
+		return nil, &api.Problem{Status: 403, Code: api.CodeNotFounded, Detail: "this CA is not founded yet: only enrolment works until its owners have adopted keys and policy"}
+	}
+	r.Origin, r.Epoch = now.Site.Site.Origin, now.Site.Site.Epoch
+	for taken := true; taken; { // the id is its grant's too: never one that was
+		r.ID = name.NewRequestID()
+		var held bool
+		if held, taken, err = c.state.Taken(ctx, authorized(key), r.ID); err != nil {
+			return nil, err
+		} else if held {
+			return nil, badRequest("client_key: that key holds a pass; a request takes a key of its own")
+		}
+	}
 	var known bool
 	out := &api.Challenge{Namespace: statement.KindRequest.Namespace()}
-	if err := c.state.View(ctx, func(tx *state.Tx) error {
-		site, err := tx.Site()
-		if err != nil {
-			return err
-		}
-		if !site.Founded {
-			return &api.Problem{Status: 403, Code: api.CodeNotFounded, Detail: "this CA is not founded yet: only enrolment works until its owners have adopted keys and policy"}
-		}
-		r.Origin, r.Epoch = site.Site.Origin, site.Site.Epoch
-		if held, err := tx.IsHolder(authorized(key)); err != nil || held {
-			return errors.Join(err, badRequest("client_key: that key holds a pass; a request takes a key of its own"))
-		}
-		if out.Keys, known, err = c.handles(tx, r.Person, p.Always.UV); err != nil {
-			return err
-		}
-		for { // the id is its grant's too: never one that was
-			r.ID = name.NewRequestID()
-			if _, err := tx.Request(r.ID); errors.Is(err, state.ErrNotFound) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-		}
-	}); err != nil {
+	if out.Keys, known, err = c.handles(now, r.Person); err != nil {
 		return nil, err
 	}
 	if !known {

@@ -21,6 +21,7 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 	if err := errors.Join(t.applyTime(idx, e), t.applyRefusal(e)); err != nil {
 		return err
 	}
+	t.unrostered = t.unrostered || !rosterStands(e.Facts)
 	s := e.Subject
 	at := e.Time.UnixMicro()
 	switch f := e.Facts.(type) {
@@ -196,7 +197,8 @@ func (s *State) Rebuild() error {
 	if _, err := tx.Exec(projection); err != nil {
 		return fmt.Errorf("rebuilding: %w", err)
 	}
-	t := &Tx{tx: tx, s: s}
+	t := &Tx{tx: tx, s: s, unrostered: true}
+	defer s.rosters.Add(1)
 	if err := tx.QueryRow(`SELECT COUNT(*) FROM entries`).Scan(&t.size); err != nil {
 		return fmt.Errorf("rebuilding: %w", err)
 	}

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -79,6 +81,16 @@ func scanRequest(row scanner) (r Request, err error) {
 // Request finds a request.
 func (t *Tx) Request(id name.RequestID) (Request, error) {
 	return scanRequest(t.tx.QueryRow(requestColumns+`WHERE id = $1`, string(id)))
+}
+
+// Taken says of the two things that a new request may not have: whether the client key (authorized_keys form) holds a pass, and whether there is a
+// request of that id. One question of one table each, so no transaction is needed around them.
+func (s *State) Taken(ctx context.Context, holder string, id name.RequestID) (held, taken bool, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM passes WHERE holder = $1), EXISTS (SELECT 1 FROM requests WHERE id = $2)`, holder, string(id)).Scan(&held, &taken)
+	if err != nil {
+		err = fmt.Errorf("reading state: %w", err)
+	}
+	return held, taken, err
 }
 
 // Waiting lists the requests that wait for approvals, oldest first.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -79,6 +80,9 @@ type State struct {
 	grown growth
 	// parsed is the site that was read last.
 	parsed parsedSite
+	// roster may be of an older commit than rosters says, which counts those that changed what is in it.
+	roster  atomic.Pointer[Roster]
+	rosters atomic.Int64
 
 	// The writer's own:
 	size    int64 // of the committed tree

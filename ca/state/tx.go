@@ -25,6 +25,8 @@ type Tx struct {
 	failed   error // of a View: reading the size failed
 	lastIdx  int64 // of the entry applied last, for applyTime
 	lastAt   int64
+	// unrostered says that an entry was applied, or tried, that the roster does not have.
+	unrostered bool
 }
 
 // ErrNotFound says that there is no such row.

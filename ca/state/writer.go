@@ -106,7 +106,11 @@ func (s *State) inTransaction(jobs []*job) error {
 	if s.cfg.Commit != nil {
 		commit = func() error { return s.cfg.Commit(tx.Commit) }
 	}
-	if err := commit(); err != nil {
+	err = commit()
+	if t.unrostered { // also if it failed: it may have persisted
+		s.rosters.Add(1)
+	}
+	if err != nil {
 		s.unknown = true
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}

@@ -4,11 +4,11 @@ package skfile
 
 import (
 	"bytes"
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/pem"
 	"fmt"
-
-	"golang.org/x/crypto/ssh"
+	"slices"
 
 	"breakglass/internal/sshsig"
 )
@@ -25,30 +25,31 @@ const (
 	blockSize = 8
 )
 
-// Marshal writes the file in PEM form. pub has to be an sk-ecdsa key.
-func Marshal(pub ssh.PublicKey, handle []byte, flags byte, comment string) (string, error) {
-	var k struct{ Type, Curve, Point, Application string }
-	if err := ssh.Unmarshal(pub.Marshal(), &k); err != nil || k.Type != sshsig.KeyAlgoSK {
-		return "", fmt.Errorf("key file: %s is not %s", pub.Type(), sshsig.KeyAlgoSK)
+// Marshal writes the file in PEM form. blob is an sk-ecdsa public key's. The same key and handle give the same bytes: whether a file was made
+// anew or kept tells nothing.
+func Marshal(blob, handle []byte, flags byte, comment string) (string, error) {
+	if !bytes.HasPrefix(blob, text(nil, []byte(sshsig.KeyAlgoSK))) {
+		return "", fmt.Errorf("key file: not a key of %s", sshsig.KeyAlgoSK)
 	}
-	var check [4]byte
-	rand.Read(check[:])
-	private := append(append([]byte{}, check[:]...), check[:]...)
-	private = append(private, ssh.Marshal(struct {
-		Type, Curve, Point, Application string
-		Flags                           byte
-		Handle, Reserved                []byte
-		Comment                         string
-	}{k.Type, k.Curve, k.Point, k.Application, flags, handle, nil, comment})...)
+	// The two check numbers say whether a passphrase was right, and there is none: they need only be alike.
+	sum := sha256.Sum256(slices.Concat(blob, handle))
+	private := slices.Concat(sum[:4], sum[:4], blob, []byte{flags}) // the key's own fields are the blob's, in its order
+	private = text(private, handle)
+	private = text(private, nil) // reserved
+	private = text(private, []byte(comment))
 	for i := byte(1); len(private)%blockSize != 0; i++ {
 		private = append(private, i)
 	}
-	var b bytes.Buffer
-	b.WriteString(magic)
-	b.Write(ssh.Marshal(struct {
-		Cipher, KDF, Options string
-		N                    uint32
-		Public, Private      []byte
-	}{"none", "none", "", 1, pub.Marshal(), private}))
-	return string(pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: b.Bytes()})), nil
+	b := []byte(magic)
+	for _, s := range []string{"none", "none", ""} { // cipher, KDF and its options
+		b = text(b, []byte(s))
+	}
+	b = binary.BigEndian.AppendUint32(b, 1) // keys
+	b = text(text(b, blob), private)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: b})), nil
+}
+
+// text appends a string of RFC 4251 section 5.
+func text(b, s []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 }

@@ -22,7 +22,7 @@ func TestStockSSHKeygen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := Marshal(e.PublicKey, e.CredentialID, FlagUserPresence|FlagUserVerification, "alice's key")
+	text, err := Marshal(e.PublicKey.Marshal(), e.CredentialID, FlagUserPresence|FlagUserVerification, "alice's key")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestStockSSHKeygen(t *testing.T) {
 	if want := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(e.PublicKey))) + " alice's key"; strings.TrimSpace(string(out)) != want {
 		t.Errorf("got  %swant %s", out, want)
 	}
-	if _, err := Marshal(ed25519Key(t), nil, 0, ""); err == nil {
+	if _, err := Marshal(ed25519Key(t).Marshal(), nil, 0, ""); err == nil {
 		t.Error("an ordinary key passed")
 	}
 }
