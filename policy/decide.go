@@ -57,6 +57,10 @@ type Decision struct {
 // from top to bottom: the first whose conditions all hold decides. Where none does, the reasons are those of
 // the rule that came closest: it names the person, the host and the login, and fails the fewest conditions (the first
 // of equals). Nothing else in the file can turn a reason of the first part into an allow.
+//
+// What was said to a request, and that it goes on without approvals, comes last: a rule whose conditions hold decides, and its veto, or an
+// override that it doesn't offer, is the end of it. Were that a condition like the others, a no would hand the request to the next rule, which
+// may ask for less.
 func Decide(p *Policy, req Request, facts Facts) Decision {
 	return (&evaluation{p: p, req: req, facts: facts}).run()
 }
@@ -121,14 +125,16 @@ func (e *evaluation) run() Decision {
 			}
 			e.reasons = nil
 			e.conditions(r)
+			decides := len(e.reasons) == 0
+			e.approvals(r)
 			if len(e.reasons) == 0 && len(general) == 0 {
 				return e.granted(r)
 			}
-			if closest == nil || len(e.reasons) < len(against) {
+			if decides || closest == nil || len(e.reasons) < len(against) {
 				closest, against = r, e.reasons
 			}
-			if len(e.reasons) == 0 {
-				break // it would decide, were it not for the general reasons
+			if decides {
+				break // or would, were it not for the general reasons
 			}
 		}
 		if closest == nil {
@@ -289,7 +295,6 @@ func (e *evaluation) conditions(r *Rule) {
 			e.pass(r.Line, "the code of the other channel is right")
 		}
 	}
-	e.approvals(r)
 	e.place(r)
 	for _, f := range e.req.Forwards {
 		if !slices.ContainsFunc(r.Forwards, func(g Forward) bool { return g.Allows(f) }) {
