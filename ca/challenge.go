@@ -70,7 +70,8 @@ func (s *challenges) take(id string) *challenge {
 	defer s.mu.Unlock()
 	c := s.byID[id]
 	delete(s.byID, id)
-	if c == nil || s.now().After(c.expires) {
+	// Before its own issue, too: a clock that went back would have it signed at a time that no auditor accepts, and be good for longer.
+	if now := s.now(); c == nil || now.After(c.expires) || now.Before(c.issued) {
 		return nil
 	}
 	return c

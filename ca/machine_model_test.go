@@ -55,6 +55,7 @@ type machineKey struct {
 	counter            uint32    // the last that counted
 	issued             time.Time // of the statement with it
 	enrolled           bool
+	from               time.Time // it counts: a clock that went back makes a key of later wait
 	suspended, revoked bool
 }
 
@@ -91,6 +92,7 @@ type machineRequest struct {
 	client   ssh.Signer
 	state    string // "", "waits", "allowed", "denied"
 	opened   time.Time
+	from     time.Time // of its newest certificate
 	until    time.Time
 	key      *machineKey // that was touched
 	signed   statement.Hash
@@ -224,7 +226,7 @@ func (w *world) enrolNow(p name.Person, called string) {
 	ch, err := a.enrolKey(&keyed{OpenKey: k.OpenKey, name: p, credential: k.Public().Marshal()}, w.c.Token(string(p)).Secret, called)
 	catest.Must(w.tb, err)
 	catest.Must(w.tb, w.c.Wire().Post(enrolments+"/"+ch.ID+"/signature", api.Signed{SSHSIG: k.Sign(ch.Statement, ch.Namespace)}, new(any)))
-	k.enrolled, k.counter, k.issued = true, k.Counter, w.now()
+	k.enrolled, k.counter, k.issued, k.from = true, k.Counter, w.now(), w.now()
 	w.keys = append(w.keys, k)
 }
 
@@ -250,14 +252,16 @@ func (w *world) keyOf(fingerprint string) *machineKey {
 // counting are those of a person's keys that count.
 func (w *world) counting(p name.Person) (n int) {
 	for _, k := range w.keysOf(p) {
-		if k.counts() {
+		if k.counts(w.now()) {
 			n++
 		}
 	}
 	return n
 }
 
-func (k *machineKey) counts() bool { return k.enrolled && !k.suspended && !k.revoked }
+func (k *machineKey) counts(now time.Time) bool {
+	return k.enrolled && !k.suspended && !k.revoked && !now.Before(k.from)
+}
 
 // clockWrong: the CA's clock is before its newest entry, and nobody said that it is right.
 func (w *world) clockWrong() bool {
@@ -301,7 +305,7 @@ func (r *machineRequest) verdicts(now time.Time) (yes, no []name.Person) {
 	}
 	for p, s := range last {
 		switch {
-		case !s.key.counts():
+		case !s.key.counts(now):
 		case s.verdict == statement.Deny:
 			no = append(no, p)
 		case now.Before(s.at.Add(10 * time.Minute)):
@@ -351,7 +355,11 @@ func (w *world) judged(what string, x expectation, err error) bool {
 		w.tb.Fatalf("%s: refused as %s (%s), want %v", what, p.Code, p.Detail, x.codes)
 	}
 	if !ok {
-		for _, e := range w.fresh() {
+		fresh := w.fresh()
+		for i, e := range fresh {
+			if e.Type() == "request.overridden" && i+1 < len(fresh) && fresh[i+1].Type() == "request.denied" {
+				continue // of an extension whose grant was revoked or is over: the touch is recorded, and opened nothing
+			}
 			if t := string(e.Type()); !slices.Contains(harmless, e.Type()) && t != "strangers.summed" {
 				w.tb.Fatalf("%s was refused (%v) and left %s", what, err, t)
 			}

@@ -65,12 +65,28 @@ func pick[T any](list []T, n int) (v T) {
 	return list[n/4%len(list)]
 }
 
+// one takes one of the requests: mostly one that waits or is alive, for the rest of them only refuse.
+func (w *world) one(n int, good func(*machineRequest) bool) *machineRequest {
+	var some []*machineRequest
+	for _, r := range w.reqs {
+		if good(r) {
+			some = append(some, r)
+		}
+	}
+	if n%5 == 0 || len(some) == 0 {
+		some = w.reqs
+	}
+	return pick(some, n/5)
+}
+
+func (w *world) running(r *machineRequest) bool { return r.waits(w.now()) || r.alive(w.now()) }
+
 func (w *world) cast() []name.Person {
 	return []name.Person{"alice", "mallory", "bob", "carol", "rita", "olga"}
 }
 
 func (w *world) tick(a [6]int) {
-	steps := []time.Duration{time.Second, 5 * time.Second, 20 * time.Second, 61 * time.Second, 3 * time.Minute, 6 * time.Minute, 11 * time.Minute, 16 * time.Minute, 31 * time.Minute}
+	steps := []time.Duration{time.Second, 5 * time.Second, 20 * time.Second, 61 * time.Second, 3 * time.Minute, 6 * time.Minute, 11 * time.Minute, 16 * time.Minute, 31 * time.Minute, time.Second, 3 * time.Second, 40 * time.Second}
 	w.clock.Add(int64(steps[a[0]%len(steps)]))
 }
 
@@ -128,7 +144,7 @@ func (w *world) askNew(a [6]int) *pending {
 
 // askAgain is an override or an extension.
 func (w *world) askAgain(a [6]int) *pending {
-	of := pick(w.reqs, a[0])
+	of := w.one(a[0], w.running)
 	if of == nil {
 		return nil
 	}
@@ -159,7 +175,7 @@ func (w *world) askAgain(a [6]int) *pending {
 }
 
 func (w *world) askVerdict(a [6]int) *pending {
-	of := pick(w.reqs, a[0])
+	of := w.one(a[0], func(r *machineRequest) bool { return r.waits(w.now()) })
 	if of == nil {
 		return nil
 	}
@@ -187,7 +203,7 @@ func (w *world) askOrder(a [6]int) *pending {
 	people := []name.Person{"olga", "rita", "olga", "rita", "alice", "mallory"}
 	p := &pending{kind: statement.KindOrder, path: orders, person: people[a[0]%len(people)]}
 	o := &p.order
-	switch a[1] % 12 {
+	switch a[1] % 24 {
 	case 0:
 		o.act, o.target = statement.OrderRevokePerson, string(w.cast()[a[2]%6])
 	case 1:
@@ -251,7 +267,7 @@ func (w *world) usual(p *pending, n int) answering {
 	}
 	k := keys[n%len(keys)]
 	for i := range keys { // the first that counts, from there
-		if c := keys[(n+i)%len(keys)]; c.counts() {
+		if c := keys[(n+i)%len(keys)]; c.counts(w.now()) {
 			k = c
 			break
 		}
@@ -333,6 +349,9 @@ func (w *world) finish(p *pending, x answering) {
 	suspended := false
 	for _, e := range w.fresh() {
 		suspended = suspended || e.Type() == "key.suspended"
+		if !ok && e.Type() == "request.overridden" {
+			p.of.state = "denied"
+		}
 	}
 	if pr := new(api.Problem); suspended && (!errors.As(err, &pr) || pr.Code != api.CodeLate || x.counter > counter || !p.issued.After(issued)) {
 		w.tb.Fatalf("suspended for counter %d after %d, statements of %v and %v: %v", x.counter, counter, p.issued, issued, err)
@@ -353,7 +372,7 @@ func (w *world) wants(p *pending, x answering) expectation {
 	switch {
 	case p.used:
 		return refusedWith(api.CodeExpired)
-	case now.After(p.issued.Add(60 * time.Second)):
+	case now.After(p.issued.Add(60 * time.Second)), now.Before(p.issued):
 		return refusedWith(api.CodeExpired)
 	case p.decoy || !x.key.enrolled || x.key.person != p.person || x.other:
 		if p.fuzzy {
@@ -381,6 +400,8 @@ func (w *world) act(p *pending, x answering) expectation {
 		return refusedWith(api.CodeNoTouch)
 	case x.flags&sshsig.FlagUserVerified == 0:
 		return refusedWith(api.CodeNoPIN)
+	case !k.counts(w.now()) && p.kind != statement.KindLoss:
+		return mustNot
 	}
 	if p.request != nil {
 		if w.clockWrong() {
@@ -607,7 +628,7 @@ func (w *world) did(p *pending, x answering, now time.Time, waits bool, g *api.G
 		switch {
 		case p.verdict == statement.Deny && rule.veto && len(no) > 0:
 			want = "denied"
-		case p.verdict == statement.Approve && !r.key.counts(), rule.veto && len(no) > 0:
+		case p.verdict == statement.Approve && !r.key.counts(w.now()), rule.veto && len(no) > 0:
 			want = "denied"
 		case p.verdict == statement.Approve && len(yes) >= rule.need:
 			want = "allowed"
@@ -620,7 +641,7 @@ func (w *world) did(p *pending, x answering, now time.Time, waits bool, g *api.G
 		}
 		switch state {
 		case "allowed":
-			if len(yes) < max(1, rule.need) || rule.veto && len(no) > 0 || !r.key.counts() {
+			if len(yes) < max(1, rule.need) || rule.veto && len(no) > 0 || !r.key.counts(w.now()) {
 				w.tb.Fatalf("%s was opened by %v, against %v", r.id, yes, no)
 			}
 			w.opens(r, now)
@@ -645,7 +666,7 @@ func (w *world) opens(r *machineRequest, now time.Time) {
 	} else {
 		r.state = "allowed"
 	}
-	target.until = w.end(r)
+	target.until, target.from = w.end(r), now
 	for _, e := range w.fresh() {
 		if f, ok := e.Facts.(*ledger.CertificateIssued); ok && f.Kind == "client" {
 			target.certs = append(target.certs, f.Certificate)
@@ -713,25 +734,19 @@ func (w *world) enrol(a [6]int) {
 		err = w.c.Wire().Post(enrolments+"/"+ch.ID+"/signature", api.Signed{SSHSIG: k.Bent(ch.Statement, ch.Namespace, func(b *catest.Bent) { b.Counter = k.counter + 1 })}, new(any))
 	}
 	if w.judged("enrol", x, err) {
-		t.used, k.enrolled, k.counter, k.issued = true, true, k.counter+1, w.now()
+		t.used, k.enrolled, k.counter, k.issued, k.from = true, true, k.counter+1, w.now(), w.now()
 		w.keys = append(w.keys, k)
 	}
 }
 
 func (w *world) session(a [6]int) {
-	var grants []*machineRequest
-	for _, r := range w.reqs {
-		if len(r.certs) > 0 {
-			grants = append(grants, r)
-		}
-	}
-	r, j := pick(grants, a[0]), w.jumps[a[1]%len(w.jumps)]
-	if r == nil {
+	r, j := w.one(a[0], func(r *machineRequest) bool { return r.alive(w.now()) }), w.jumps[a[1]%len(w.jumps)]
+	if r == nil || len(r.certs) == 0 {
 		return
 	}
 	cert := r.certs[len(r.certs)-1]
 	x := allowed("session.opened", "certificate.issued")
-	if w.added(r.person) || w.counting("rita") == 0 {
+	if w.added(r.person) || w.counting("rita") == 0 || w.now().Before(r.from) {
 		x = perhaps
 	}
 	if a[2]%6 == 0 {
@@ -739,7 +754,7 @@ func (w *world) session(a [6]int) {
 			cert, x = first, perhaps
 		}
 	}
-	if !r.alive(w.now()) || !r.key.counts() || j.revoked || w.clockWrong() {
+	if !r.alive(w.now()) || !r.key.counts(w.now()) || j.revoked || w.clockWrong() {
 		x = mustNot
 	}
 	q := &statement.Session{Origin: w.c.Pins.Site.Origin, Jump: j.Name, Issued: w.now(), Nonce: statement.NewNonce(), Certificate: cert, Login: "root", Host: r.host,
@@ -802,7 +817,7 @@ func (w *world) hosts(a [6]int) {
 }
 
 // good says whether a pass reads.
-func (w *world) good(p *machinePass) bool { return p.key.counts() && w.now().Before(p.until) }
+func (w *world) good(p *machinePass) bool { return p.key.counts(w.now()) && w.now().Before(p.until) }
 
 func (w *world) reads(a [6]int) {
 	if r := pick(w.reqs, a[0]); r != nil && a[1]%3 == 0 {

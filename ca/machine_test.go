@@ -174,13 +174,23 @@ func play(t *testing.T, list []step, strict bool) (failure string, w *world) {
 	return "", w
 }
 
+// alike says whether two failures are of one sort: the same step, and the text up to where ids may begin.
+func alike(a, b string) bool {
+	part := func(s string) string {
+		_, s, _ = strings.Cut(s, "(")
+		doing, s, _ := strings.Cut(s, ")")
+		return doing + s[:min(len(s), 14)]
+	}
+	return a != "" && part(a) == part(b)
+}
+
 // shrink drops steps, many at a time at first, while the rest still fails.
 func shrink(t *testing.T, list []step, strict bool, failure string) ([]step, string) {
 	end := time.Now().Add(shrinkTime)
 	for size := len(list) / 2; size > 0; size /= 2 {
 		for from := 0; from+size <= len(list) && time.Now().Before(end); {
 			less := slices.Concat(list[:from], list[from+size:])
-			if f, _ := play(t, less, strict); f != "" {
+			if f, _ := play(t, less, strict); alike(f, failure) {
 				list, failure = less, f
 			} else {
 				from += size
