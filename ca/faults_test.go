@@ -52,14 +52,16 @@ type faulty struct {
 	*catest.CA
 	t          *testing.T
 	fault      fault
+	clock      clock
 	n          int // makes names that are new
 	alice, bob *catest.Person
 	jump       *catest.Jump
+	town       *town // of newFaultyTown
 }
 
 func newFaulty(t *testing.T) *faulty {
 	s := &faulty{t: t}
-	s.CA = catest.New(t, catest.Config{Limits: many, Commit: s.fault.commit})
+	s.CA = catest.New(t, catest.Config{Policy: faultyPolicy, Limits: many, Commit: s.fault.commit, Now: s.clock.now})
 	s.alice, s.bob, s.jump = s.Enrol("alice"), s.Enrol("bob"), s.Join("jump-a")
 	_, err := s.bob.Recipient(s.age())
 	catest.Must(t, err)
@@ -90,14 +92,17 @@ type attempt struct {
 
 var ctx = context.Background()
 
-// gated lists what goes through the gate and the entry that stands for it. begin does all that comes before the last call.
-var gated = []struct {
+// gate is something gated and the entry that stands for it. begin does all that comes before the last call.
+type gate struct {
 	name  string
 	typ   ledger.Type
 	begin func(*faulty) attempt
 	// again: the same act may be sent again as it is, and counts once.
 	again bool
-}{
+}
+
+// gated lists what goes through the gate of a CA as catest makes it; faults_people_test.go has what people do to keys, approvals and sites.
+var gated = []gate{
 	{"an invite", "invite.created", func(s *faulty) attempt {
 		return attempt{act: func() error { _, err := s.Invite(ctx, api.ForPerson, "carol"); return err }}
 	}, false},
@@ -242,56 +247,64 @@ var gated = []struct {
 
 // TestCommitFails: for each gated step, a commit that fails hands nothing out, and asking again works; one that persisted all the same stands
 // in the ledger, is never written over, and whoever asked can find out.
-func TestCommitFails(t *testing.T) {
-	for _, g := range gated {
+func TestCommitFails(t *testing.T) { commitFails(t, newFaulty, gated) }
+
+func commitFails(t *testing.T, start func(*testing.T) *faulty, gates []gate) {
+	for _, g := range gates {
 		for mode, what := range map[int32]string{lost: "did not persist", persisted: "persisted"} {
-			t.Run(g.name+"/"+what, func(t *testing.T) {
-				s := newFaulty(t)
-				st := g.begin(s)
-				started := len(s.Raw())
-				before := s.count(g.typ)
-				err := s.fault.during(mode, st.act)
-				if p := new(api.Problem); errors.As(err, &p) && p.Code != api.CodeUnknown {
-					t.Fatalf("the client reads %s: %v", p.Code, err)
-				} else if !errors.As(err, &p) && !errors.Is(err, state.ErrUnknown) {
-					t.Fatalf("got %v", err)
-				}
-				want := before
-				if mode == persisted {
-					want++
-				}
-				if n := s.count(g.typ); n != want {
-					t.Fatalf("%d entries %s, want %d", n, g.typ, want)
-				}
-				if n := len(s.Raw()); mode == lost && n != started {
-					t.Errorf("%d entries after a commit that did not persist, %d before", n, started)
-				}
-				// The writer goes on from what stands, not from what it thought.
-				if g.again {
-					catest.Must(t, st.act())
-					want = before + 1
-				} else {
-					if mode == persisted && st.stood != nil {
-						catest.Must(t, st.stood())
-					}
-					next := g.begin(s)
-					want = s.count(g.typ) + 1 // its beginning may have left one of its own
-					catest.Must(t, next.act())
-				}
-				if n := s.count(g.typ); n != want {
-					t.Errorf("%d entries %s after asking again, want %d", n, g.typ, want)
-				}
-				s.Audit()
-				s.Stop()
-				s.Start()
-				if n := s.count(g.typ); n != want {
-					t.Errorf("%d entries %s after a start, want %d", n, g.typ, want)
-				}
-				if mode == persisted && st.stood != nil {
-					catest.Must(t, st.stood())
-				}
-				s.Audit()
-			})
+			t.Run(g.name+"/"+what, func(t *testing.T) { g.fails(t, start(t), mode) })
 		}
+	}
+}
+
+func (g gate) fails(t *testing.T, s *faulty, mode int32) {
+	st := g.begin(s)
+	started := len(s.Raw())
+	before := s.count(g.typ)
+	s.unknown(s.fault.during(mode, st.act))
+	want := before
+	if mode == persisted {
+		want++
+	}
+	if n := s.count(g.typ); n != want {
+		t.Fatalf("%d entries %s, want %d", n, g.typ, want)
+	}
+	if n := len(s.Raw()); mode == lost && n != started {
+		t.Errorf("%d entries after a commit that did not persist, %d before", n, started)
+	}
+	// The writer goes on from what stands, not from what it thought.
+	if g.again {
+		catest.Must(t, st.act())
+		want = before + 1
+	} else {
+		if mode == persisted && st.stood != nil {
+			catest.Must(t, st.stood())
+		}
+		next := g.begin(s)
+		want = s.count(g.typ) + 1 // its beginning may have left one of its own
+		catest.Must(t, next.act())
+	}
+	if n := s.count(g.typ); n != want {
+		t.Errorf("%d entries %s after asking again, want %d", n, g.typ, want)
+	}
+	s.Audit()
+	s.Stop()
+	s.Start()
+	if n := s.count(g.typ); n != want {
+		t.Errorf("%d entries %s after a start, want %d", n, g.typ, want)
+	}
+	if mode == persisted && st.stood != nil {
+		catest.Must(t, st.stood())
+	}
+	s.Audit()
+}
+
+// unknown demands that whoever asked is told that it is not known whether it stands, and nothing else.
+func (s *faulty) unknown(err error) {
+	s.t.Helper()
+	if p := new(api.Problem); errors.As(err, &p) && p.Code != api.CodeUnknown {
+		s.t.Fatalf("the client reads %s: %v", p.Code, err)
+	} else if !errors.As(err, &p) && !errors.Is(err, state.ErrUnknown) {
+		s.t.Fatalf("got %v", err)
 	}
 }

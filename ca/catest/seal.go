@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"breakglass/ca"
 	"breakglass/ca/custody"
@@ -28,4 +29,15 @@ func (c *CA) seal() ca.Sealing {
 		Encrypt: func(name string, secret []byte) error {
 			return os.WriteFile(filepath.Join(c.credentials(), name), secret, 0o400)
 		}}
+}
+
+// Unseal opens a standby key of a production CA.
+func Unseal(t testing.TB, sealed []byte) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "standby.age")
+	Must(t, os.WriteFile(path, sealed, 0o600))
+	k := &custody.Keeper{Passphrase: func() ([]byte, error) { return []byte(StandbyPassphrase), nil }}
+	b, err := k.Secret(custody.Place{Kind: custody.Sealed, At: path})
+	Must(t, err)
+	return b
 }
