@@ -18,6 +18,7 @@
 //	POST /v1/enrolments/{id}/signature Signed        → Enrolled
 //	GET  /v1/enrolments               (pass) → EnrolmentList: keys that wait for being vouched for (POST /v1/approvals about them)
 //	GET  /v1/keys                     (pass) → KeyList: the holder's own, and where each stands
+//	GET  /v1/unlocks                  (pass) → Unlocks: suspended keys and locked codes, each with the entry that an approval signs
 //	GET  /v1/founding                 (pass of an owner, before the founding) → FoundingState
 //	POST /v1/founding                 FoundingAsk    → Challenge
 //	POST /v1/founding/{id}/signature  Signed         → FoundingState
