@@ -79,6 +79,7 @@ func checkValue(d *json.Decoder, member string, depth int) error {
 func checkText(member, s string) error {
 	for _, r := range s {
 		switch {
+		case ' ' <= r && r <= '~': // nearly all of nearly every text
 		case r == '\n' && slices.Contains(multiline, member):
 		case r == utf8.RuneError, unicode.IsControl(r), unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
 			return fmt.Errorf("%s: %q is no character of a text", member, r)

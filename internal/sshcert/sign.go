@@ -3,8 +3,9 @@ package sshcert
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
-	"sync"
+	"io"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
@@ -17,30 +18,37 @@ type Linted struct {
 	spent atomic.Bool
 }
 
-// throwAway is the key that a trial is signed with. No host and no jump trusts it, and what it signed is dropped within Lint, so it may live
-// as long as the process; making one a certificate cost as much as both signatures.
-var throwAway = sync.OnceValues(func() (ssh.Signer, error) {
-	_, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("making the lint key: %w", err)
-	}
-	s, err := ssh.NewSignerFromKey(priv)
-	if err != nil {
-		return nil, fmt.Errorf("making the lint key: %w", err)
-	}
-	return s, nil
-})
+// throwAway is a public key drawn at random, whose secret nobody has or had. What it "signs" has a signature of the right form and is good nowhere:
+// of a trial only the bytes are judged.
+type throwAway [ed25519.PublicKeySize]byte
 
-// Lint signs the template with a throw-away key, parses the real bytes and checks them; only then may it meet the
-// CA's key. What a template says and what its bytes say can differ (an unsorted or doubled option, a key that marshals as
-// another): so the bytes are judged.
+func newThrowAway() (k throwAway) {
+	rand.Read(k[:])
+	return k
+}
+
+func (k throwAway) PublicKey() ssh.PublicKey { return k }
+
+func (throwAway) Sign(io.Reader, []byte) (*ssh.Signature, error) {
+	return &ssh.Signature{Format: ssh.KeyAlgoED25519, Blob: make([]byte, ed25519.SignatureSize)}, nil
+}
+
+func (throwAway) Type() string { return ssh.KeyAlgoED25519 }
+
+func (k throwAway) Marshal() []byte {
+	return ssh.Marshal(struct {
+		Type string
+		Key  []byte
+	}{ssh.KeyAlgoED25519, k[:]})
+}
+
+func (throwAway) Verify([]byte, *ssh.Signature) error { return ErrIssuer }
+
+// Lint signs the template with a throw-away key, parses the real bytes and checks them; only then may it meet the CA's key. What a template says
+// and what its bytes say can differ (an unsorted or doubled option, a key that marshals as another): so the bytes are judged.
 func Lint(c *ssh.Certificate, kind Kind) (*Linted, error) {
-	s, err := throwAway()
-	if err != nil {
-		return nil, err
-	}
 	trial := *c
-	if err := sign(&trial, s, kind); err != nil {
+	if err := sign(&trial, newThrowAway(), kind); err != nil {
 		return nil, err
 	}
 	return &Linted{cert: c, kind: kind}, nil
@@ -62,11 +70,19 @@ func sign(c *ssh.Certificate, s ssh.Signer, kind Kind) error {
 	if err := c.SignCert(rand.Reader, s); err != nil {
 		return fmt.Errorf("signing certificate: %w", err)
 	}
-	back, err := Parse(ssh.MarshalAuthorizedKey(c))
-	if err != nil {
-		return err
+	blob := c.Marshal()
+	if base64.StdEncoding.EncodedLen(len(blob)) > MaxSize {
+		return fmt.Errorf("%w: %d bytes, limit %d in base64", ErrLint, len(blob), MaxSize)
 	}
-	return Check(back, kind)
+	back, err := ssh.ParsePublicKey(blob)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLint, err)
+	}
+	cert, ok := back.(*ssh.Certificate)
+	if !ok {
+		return fmt.Errorf("%w: a plain key instead of a certificate", ErrLint)
+	}
+	return Check(cert, kind)
 }
 
 // MaxSize bounds a certificate in authorized_keys form, in bytes: a host certificate with 256 names has under 20 KiB.
