@@ -51,6 +51,9 @@ func (a *Audit) keysChanged(old, s *Site) {
 		if !a.cfg.Part && r.Before != a.index {
 			a.fault(FaultSite, "retires a %s as of entry %d", r.Kind, r.Before)
 		}
+		if !a.cfg.Part && !slices.Contains(keyList(old, r.Kind), r.Key) {
+			a.fault(FaultSite, "retires a %s that was not trusted", r.Kind)
+		}
 	}
 }
 
@@ -66,6 +69,7 @@ func (a *Audit) keysOrdered(old, s *Site, added []RetiredKey) {
 			changed = l.kind
 		}
 	}
+	was, is := keyList(old, changed), keyList(s, changed)
 	switch {
 	case changed == "" && len(added) == 0, a.cfg.Part && a.e.Statement == "": // a part has sites in between left out
 		return
@@ -75,9 +79,20 @@ func (a *Audit) keysOrdered(old, s *Site, added []RetiredKey) {
 		}
 	case len(added) == 1:
 		a.order("retire-key", added[0].Kind+":"+called(added[0].Key))
-	case changed != "" && len(keyList(s, changed)) > 0:
-		a.order("rotate-key", changed+":"+called(keyList(s, changed)[0]))
+		if !a.cfg.Part && !slices.Equal(is, without(was, added[0].Key)) {
+			a.fault(FaultStatement, "one key was ordered to be retired, and other %s changed too", changed)
+		}
+	case changed != "" && len(is) > 0:
+		a.order("rotate-key", changed+":"+called(is[0]))
+		// The operator named the active key; beside it comes the new standby, which the CA makes with it. Nothing else rides on their word.
+		if n := len(was); !a.cfg.Part && (len(is) != n+1 || is[0] == was[0] || !slices.Equal(is[:n], append([]string{is[0]}, without(was, is[0])...))) {
+			a.fault(FaultStatement, "one %s was ordered to be rotated, and others changed too", changed)
+		}
 	}
+}
+
+func without(list []string, key string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(k string) bool { return k == key })
 }
 
 func keyList(s *Site, kind string) []string {
