@@ -182,7 +182,7 @@ func (c *CA) tally(tx *state.Tx, r *state.Request, asked *statement.Request, out
 	out.State, out.Needed, out.Given = "open", d.Approvals, len(used.Approved)
 	vetoed := slices.ContainsFunc(d.Reasons, func(x policy.Reason) bool { return x.Code == policy.Vetoed })
 	switch {
-	case d.Outcome == policy.Ask, d.Outcome == policy.Deny && out.Verdict == statement.Deny && !vetoed: // a no alone asks for no decision
+	case d.Outcome == policy.Ask, out.Verdict == statement.Deny && !vetoed: // a no alone asks for no decision, least of all for a yes
 		return nil
 	case d.Outcome == policy.Deny:
 		out.State, out.Reasons = "denied", reasonsOf(d.Reasons)
@@ -249,7 +249,7 @@ func (c *CA) approvers(tx *state.Tx, r *state.Request, now time.Time) ([]approve
 // weighed gathers the facts of now about a request that waits: places looked up again, the requester's key as it stands, approvals that count.
 func (c *CA) weighed(tx *state.Tx, r *state.Request, asked *statement.Request) (*weighing, error) {
 	now := c.now()
-	w := &weighing{kind: policy.Kind(asked.Request), r: asked, waited: now.Sub(r.Opened)}
+	w := &weighing{kind: policy.Kind(asked.Request), r: asked, waited: now.Sub(r.Opened), waits: true}
 	touch := r.Waits.Used.Touch
 	w.touch = sshsig.Touch{Flags: touch.Flags, Counter: touch.Counter}
 	var err error

@@ -27,6 +27,7 @@ type weighing struct {
 	touch    sshsig.Touch
 	approved []approverOf
 	waited   time.Duration
+	waits    bool // it waits for approvals: then it is not decided without anybody's word, whatever has changed since
 }
 
 // weigh decides. What the decision stood on is written into used.
@@ -56,11 +57,18 @@ func (c *CA) weigh(tx *state.Tx, w *weighing, used *ledger.Used) (policy.Decisio
 	for _, a := range d.Added {
 		used.Added = append(used.Added, string(a))
 	}
-	if rule, ok := p.Rule(d.Rule); ok && d.Approvals > 0 { // those that counted, no others
+	if rule, ok := p.Rule(d.Rule); ok && (d.Approvals > 0 || w.waits) { // those that counted, no others
 		for _, a := range f.Approved {
 			if rule.MayApprove(a, r.Person) {
 				used.Approved = append(used.Approved, a)
 			}
+		}
+	}
+	// What was asked of people is not decided by time alone: a lockout that is over, or a second key, takes a circumstance away that the request
+	// waited for, and the policy would want nobody's word any more. Somebody's yes stands in the entry all the same.
+	if w.waits && d.Outcome == policy.Allow && d.Approvals == 0 {
+		if d.Approvals = 1; len(used.Approved) == 0 {
+			d.Outcome, d.Missing = policy.Ask, 1
 		}
 	}
 	return d, nil
@@ -119,19 +127,20 @@ func (c *CA) conclude(tx *state.Tx, r *statement.Request, key ssh.PublicKey, d p
 		return nil, err
 	}
 	template := sshcert.NewClient(key, r.Person, sshcert.Grant{Request: id, Login: r.Login, Host: r.Host}, []netip.Addr{addr}, now, until)
-	if _, err := c.certify(tx, subject, sshcert.Client, template, func(*ssh.Certificate) error {
+	cert, err := c.certify(tx, subject, sshcert.Client, template, func(*ssh.Certificate) error {
 		_, _, err := tx.Append(c.entry(ledger.ActorCA, subject, decision))
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
-	if r.Request != statement.RequestExtend {
+	var g state.Request
+	if f, ok := decision.(*ledger.GrantAllowed); ok { // its row holds what was just appended, and nothing else
 		if err := c.approvedIn(tx, subject, used.Approved, d.Overridden); err != nil {
 			return nil, err
 		}
-	}
-	g, err := tx.Request(id)
-	if err != nil {
+		g = state.Request{ID: id, Person: r.Person, Login: r.Login, Host: r.Host, Certificate: authorized(cert), Allowed: f, Until: f.Until.Time, Overridden: f.Overridden}
+	} else if g, err = tx.Request(id); err != nil {
 		return nil, err
 	}
 	out, err := granted(tx, &g)
