@@ -43,7 +43,7 @@ type FileKeys struct {
 	ClientCA  []string `toml:"client_ca"`
 	SessionCA []string `toml:"session_ca"`
 	HostCA    []string `toml:"host_ca"`
-	Ledger    []string `toml:"ledger"`
+	Ledger    []string `toml:"ledger" comment:"what seals the seeds of codes is derived from it"`
 	TLS       []string `toml:"tls"`
 	Agent     string   `toml:"agent" comment:"the socket of the ssh-agent that agent: means"`
 }
