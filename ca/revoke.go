@@ -106,7 +106,7 @@ func (c *CA) revocation(tx *state.Tx, f *ledger.Revoked) (outcome, *api.Stopped,
 		} else if err != nil {
 			return out, nil, err
 		}
-		reached = func(x state.ReachedRequest) bool { return x.Key == f.Target }
+		reached = func(x state.ReachedRequest) bool { return slices.Contains(x.Keys, f.Target) }
 	case ledger.RevokedPerson:
 		keys, err := tx.Keys(name.Person(f.Target))
 		if err != nil {

@@ -308,6 +308,9 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	f := &ledger.SessionOpened{Door: st.Door, Peer: st.Peer, SSHSession: st.SSHSession, Serial: cert.Serial, Key: st.Key, Addresses: s.addresses,
 		HostKeys: keyTexts(host.HostKeys), HostCAs: keyTexts(host.HostCA), Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()),
 		Forwards: forwardTexts(d.Forwards, r.Allowed.Forwards), Policy: used.Policy, Rule: d.Rule, Used: used}
+	if r.Key != f.Used.Touch.Key {
+		f.Opener = r.Key
+	}
 	for _, rc := range recipients {
 		f.Recipients = append(f.Recipients, rc.Age)
 		if !slices.Contains(f.Readers, rc.Person) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -52,7 +53,7 @@ func (h *heard) hits(o *order, jump name.Jump) bool {
 	case ledger.RevokedSession:
 		return h.Target == string(o.session)
 	case ledger.RevokedKey:
-		return h.Target == o.opened.Used.Touch.Key
+		return slices.Contains(o.opened.Keys(), h.Target)
 	case ledger.RevokedPerson:
 		return h.Target == string(o.person)
 	case ledger.RevokedJump:
@@ -179,7 +180,7 @@ func (j *Jump) heed(p api.ProvenEntry, cp ledger.Checkpoint, a *api.JumpOrders) 
 			return fmt.Errorf("%w: entry %d: %w", errAnswer, p.Index, err)
 		}
 	case *ledger.GrantExtended:
-		j.extend(e.Subject.Request, f.Until.Time, f.Until.Sub(a.Now))
+		j.extend(e.Subject.Request, f.Used.Touch.Key, f.Until.Time, f.Until.Sub(a.Now))
 	}
 	return nil
 }
@@ -201,7 +202,7 @@ func (j *Jump) keepHeard(h heard) {
 // endRevoked ends the sessions that a revocation reaches; each in its own time, none waits for another.
 func (j *Jump) endRevoked(h *heard) {
 	for _, s := range j.running() {
-		if h.hits(s.order, j.cfg.Name) {
+		if h.hits(s.order, j.cfg.Name) || h.What == ledger.RevokedKey && s.extendedBy(h.Target) {
 			j.log.Info("session revoked", "session", s.order.session, "what", h.What, "target", h.Target, "by", h.by, "entry", h.index)
 			go s.revoke(h)
 		}
@@ -236,11 +237,11 @@ func (j *Jump) expect(o *order) *heard {
 	return nil
 }
 
-// extend moves the end of a grant's sessions. left counts by the CA's clock.
-func (j *Jump) extend(id name.RequestID, until time.Time, left time.Duration) {
+// extend moves the end of a grant's sessions, on a touch of the hardware key. left counts by the CA's clock.
+func (j *Jump) extend(id name.RequestID, key string, until time.Time, left time.Duration) {
 	for _, s := range j.running() {
 		if s.order.session.Request() == id {
-			s.extend(until, left)
+			s.extend(key, until, left)
 		}
 	}
 }
@@ -276,9 +277,17 @@ func (s *session) schedule(left time.Duration) {
 	}))
 }
 
-// extend lets the session run until a later end, and says so.
-func (s *session) extend(until time.Time, left time.Duration) {
+// extendedBy says whether the session runs for longer on a touch of that key.
+func (s *session) extendedBy(key string) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	return key != "" && s.extender == key
+}
+
+// extend lets the session run until a later end, and says so. From then on it stands on the key that extended it, too.
+func (s *session) extend(key string, until time.Time, left time.Duration) {
+	s.mu.Lock()
+	s.extender = key
 	if s.over || s.reason != "" || !until.After(s.until) || left <= 0 {
 		s.mu.Unlock()
 		return

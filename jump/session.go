@@ -42,6 +42,7 @@ type session struct {
 	up       *upstream // nil until logged in; then it stays
 	hangUp   func()    // closes the person's connection; nil until the session is theirs
 	until    time.Time // moves with an extension
+	extender string    // fingerprint of the hardware key on whose touch it was last extended
 	extended time.Time // when that is, on the monotonic clock; zero: as the order says
 	ends     []*time.Timer
 	over     bool // nothing new may begin

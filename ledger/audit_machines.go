@@ -227,6 +227,7 @@ func (a *Audit) sessionOpened(f *SessionOpened) {
 		a.fault(FaultSession, "no key by which the host can be known")
 	}
 	a.standing(g, f.Serial)
+	a.standsOn(g, f)
 	a.shownCertificate(g, f, &st)
 	a.sessionCertificate(g, f)
 	a.sealedTo(f)

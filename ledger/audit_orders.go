@@ -219,6 +219,24 @@ func (a *Audit) mayStop(f *Revoked, request name.RequestID, key ssh.PublicKey) {
 	}
 }
 
+// standsOn demands that a session names the keys that its grant stands on, by which a jump knows what ends it, and that neither's key was revoked.
+func (a *Audit) standsOn(g *Grant, f *SessionOpened) {
+	last := g.Allowed.Used.Touch
+	if n := len(g.Extensions); n > 0 {
+		last = g.Extensions[n-1].Extended.Used.Touch
+	}
+	opener := ""
+	if g.Key != nil && g.Key.Fingerprint != last.Key {
+		opener = g.Key.Fingerprint
+	}
+	if f.Used.Touch.Key != last.Key || f.Opener != opener {
+		a.fault(FaultSession, "stands on the touch of %q, and the grant on that of %q", f.Keys(), last.Key)
+	}
+	if k := a.keys[last.Key]; k != nil && k.revoked {
+		a.fault(FaultRevoked, "%s's %s, on whose touch it stands, was revoked", k.Person, k.Name)
+	}
+}
+
 // standing demands that a grant, the key that opened it, or its certificate was not revoked before.
 func (a *Audit) standing(g *Grant, serial uint64) {
 	r := &g.Request

@@ -265,6 +265,16 @@ type SessionOpened struct {
 	Policy      statement.Hash `json:"policy"`
 	Rule        name.Rule      `json:"rule"`
 	Used        Used           `json:"used"`
+	// Opener is the fingerprint of the hardware key that the request was signed with, where the grant was extended or overridden with another.
+	Opener string `json:"opener,omitempty"`
+}
+
+// Keys are the hardware keys that the session stands on: when one is revoked, it ends.
+func (f *SessionOpened) Keys() []string {
+	if f.Opener == "" {
+		return []string{f.Used.Touch.Key}
+	}
+	return []string{f.Used.Touch.Key, f.Opener}
 }
 
 // SessionRefused is the CA's no to a jump's question under a valid grant.

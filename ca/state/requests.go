@@ -25,6 +25,7 @@ type Request struct {
 	Host      name.Host
 	Reason    string
 	ClientKey string // fingerprint
+	Key       string // fingerprint of the hardware key that signed it
 	Statement string
 	Signed    statement.Hash // names statement and signature: what approvals are given to
 	Opened    time.Time
@@ -55,12 +56,12 @@ func (r *Request) Issued(certificate string) bool {
 	return certificate != "" && (certificate == r.Certificate || slices.Contains(strings.Split(r.earlier, "\n"), certificate))
 }
 
-const requestColumns = `SELECT id, state, kind, of, person, login, host, reason, client_key, statement, signed, opened, waits, denied, allowed, allowed_at, until, serial, certificate, earlier, overridden FROM requests `
+const requestColumns = `SELECT id, state, kind, of, person, login, host, reason, client_key, key, statement, signed, opened, waits, denied, allowed, allowed_at, until, serial, certificate, earlier, overridden FROM requests `
 
 func scanRequest(row scanner) (r Request, err error) {
 	var signed, waits, denied, allowed string
 	var opened, at, until int64
-	if err = notFound(row.Scan(&r.ID, &r.State, &r.Kind, &r.Of, &r.Person, &r.Login, &r.Host, &r.Reason, &r.ClientKey, &r.Statement, &signed, &opened, &waits,
+	if err = notFound(row.Scan(&r.ID, &r.State, &r.Kind, &r.Of, &r.Person, &r.Login, &r.Host, &r.Reason, &r.ClientKey, &r.Key, &r.Statement, &signed, &opened, &waits,
 		&denied, &allowed, &at, &until, &r.Serial, &r.Certificate, &r.earlier, &r.Overridden)); err != nil {
 		return r, err
 	}
@@ -166,9 +167,9 @@ func (t *Tx) insertRequest(e *ledger.Entry, state string, waits *ledger.Waits, d
 	if denied != nil {
 		d = text(denied)
 	}
-	return t.exec(`INSERT INTO requests (id, state, kind, of, person, login, host, reason, client_key, statement, signed, opened, waits, wait_until, denied, allowed, allowed_at, until, serial, certificate, earlier, overridden)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '', 0, 0, '', '', '', 0)`,
-		string(r.ID), state, r.Request, string(r.Of), string(r.Person), string(r.Login), string(r.Host), r.Reason, r.ClientKey, e.Statement,
+	return t.exec(`INSERT INTO requests (id, state, kind, of, person, login, host, reason, client_key, key, statement, signed, opened, waits, wait_until, denied, allowed, allowed_at, until, serial, certificate, earlier, overridden)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, '', 0, 0, '', '', '', 0)`,
+		string(r.ID), state, r.Request, string(r.Of), string(r.Person), string(r.Login), string(r.Host), r.Reason, r.ClientKey, e.Subject.Key, e.Statement,
 		statement.SignedHash(e.Statement, e.SSHSIG).String(), e.Time.UnixMicro(), w, until, d)
 }
 

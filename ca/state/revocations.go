@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"breakglass/internal/name"
@@ -148,13 +149,13 @@ func (t *Tx) GrantsOf(p name.Person, since time.Time) ([]name.RequestID, error) 
 type ReachedRequest struct {
 	ID     name.RequestID
 	Person name.Person
-	Key    string    // fingerprint of the hardware key that signed it
+	Keys   []string  // fingerprints of the hardware keys that it stands on: the one that signed it, and that of an override or of the last extension
 	Until  time.Time // of the grant, or of the wait
 }
 
 // Live lists the requests that are alive at now, granted or waiting, and not revoked: of a person, or of everybody if it is empty.
 func (t *Tx) Live(p name.Person, now time.Time) ([]ReachedRequest, error) {
-	rows, err := t.tx.Query(`SELECT r.id, r.person, r.allowed, r.waits, CASE r.state WHEN 'allowed' THEN r.until ELSE r.wait_until END FROM requests r WHERE ($1 = '' OR r.person = $1)
+	rows, err := t.tx.Query(`SELECT r.id, r.person, r.key, r.allowed, CASE r.state WHEN 'allowed' THEN r.until ELSE r.wait_until END FROM requests r WHERE ($1 = '' OR r.person = $1)
 		AND (r.state = 'allowed' AND r.until > $2 OR r.state = 'open' AND r.wait_until > $2)
 		AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id) ORDER BY r.id`, string(p), now.UnixMicro())
 	if err != nil {
@@ -164,24 +165,18 @@ func (t *Tx) Live(p name.Person, now time.Time) ([]ReachedRequest, error) {
 	var out []ReachedRequest
 	for rows.Next() {
 		var r ReachedRequest
-		var allowed, waits string
+		var key, allowed string
 		var until int64
-		if err := rows.Scan(&r.ID, &r.Person, &allowed, &waits, &until); err != nil {
+		if err := rows.Scan(&r.ID, &r.Person, &key, &allowed, &until); err != nil {
 			return nil, err
 		}
-		r.Until = time.UnixMicro(until)
-		// Both hold the facts that the decision stood on, the key's touch among them.
-		for _, text := range []string{waits, allowed} {
+		r.Until, r.Keys = time.UnixMicro(until), []string{key}
+		if allowed != "" { // it holds the facts that the decision stood on, the key's touch among them
 			var f struct{ Used ledger.Used }
-			if text == "" {
-				continue
-			}
-			if err := json.Unmarshal([]byte(text), &f); err != nil {
+			if err := json.Unmarshal([]byte(allowed), &f); err != nil {
 				return nil, err
 			}
-			if k := f.Used.Touch.Key; k != "" {
-				r.Key = k
-			}
+			r.Keys = append(r.Keys, f.Used.Touch.Key)
 		}
 		out = append(out, r)
 	}
@@ -235,7 +230,7 @@ func (t *Tx) applyRevoked(idx int64, e *ledger.Entry, f *ledger.Revoked) error {
 	case ledger.RevokedSession:
 		return certs("session", f.Target)
 	case ledger.RevokedKey:
-		return grants("", func(r ReachedRequest) bool { return r.Key == f.Target })
+		return grants("", func(r ReachedRequest) bool { return slices.Contains(r.Keys, f.Target) })
 	case ledger.RevokedPerson:
 		return t.applyRevokedPerson(name.Person(f.Target), put, grants)
 	case ledger.RevokedJump:

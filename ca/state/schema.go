@@ -27,7 +27,7 @@ CREATE TABLE recipients (age TEXT PRIMARY KEY, idx INTEGER NOT NULL, person TEXT
 CREATE TABLE passes (id TEXT PRIMARY KEY, holder TEXT NOT NULL UNIQUE, person TEXT NOT NULL, key TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
 CREATE TABLE jumps (name TEXT PRIMARY KEY, idx INTEGER NOT NULL, jump TEXT NOT NULL, number INTEGER NOT NULL, fact TEXT NOT NULL) STRICT;
 CREATE TABLE requests (id TEXT PRIMARY KEY, state TEXT NOT NULL, kind TEXT NOT NULL, of TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL,
-  client_key TEXT NOT NULL, statement TEXT NOT NULL, signed TEXT NOT NULL, opened INTEGER NOT NULL, waits TEXT NOT NULL, wait_until INTEGER NOT NULL, denied TEXT NOT NULL,
+  client_key TEXT NOT NULL, key TEXT NOT NULL, statement TEXT NOT NULL, signed TEXT NOT NULL, opened INTEGER NOT NULL, waits TEXT NOT NULL, wait_until INTEGER NOT NULL, denied TEXT NOT NULL,
   allowed TEXT NOT NULL, allowed_at INTEGER NOT NULL, until INTEGER NOT NULL, serial TEXT NOT NULL, certificate TEXT NOT NULL, earlier TEXT NOT NULL, overridden INTEGER NOT NULL) STRICT;
 CREATE INDEX requests_waiting ON requests (wait_until) WHERE state = 'open';
 CREATE INDEX requests_of ON requests (of) WHERE of <> '';
