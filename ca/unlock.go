@@ -124,7 +124,7 @@ func (c *CA) others(p name.Person) []name.Person {
 	return slices.DeleteFunc(slices.Clone(c.unlockApprovers()), func(o name.Person) bool { return o == p })
 }
 
-// lifters are the approvers whose yes to exactly this entry counts now.
+// lifters are the approvers whose yes to exactly this entry counts now: while the key that signed it does.
 func (c *CA) lifters(tx *state.Tx, st *statement.Approval, l *liftable) ([]name.Person, error) {
 	said, err := tx.Approvals(st.About, st.Of)
 	if err != nil {
@@ -133,6 +133,13 @@ func (c *CA) lifters(tx *state.Tx, st *statement.Approval, l *liftable) ([]name.
 	var by []name.Person
 	for _, s := range said {
 		if s.Verdict != statement.Approve || !c.now().Before(s.Until) || s.Person == l.person || !slices.Contains(c.unlockApprovers(), s.Person) {
+			continue
+		}
+		k, err := tx.Key(s.Key)
+		if err != nil {
+			return nil, err
+		}
+		if _, p := c.counts(k); p != nil {
 			continue
 		}
 		b, err := tx.Entry(s.Index)

@@ -49,6 +49,9 @@ func (a *Audit) lifted(by []name.Person, about, of string, lifts statement.Hash)
 		case n < 0 && !a.cfg.Part:
 			a.fault(FaultGrant, "%s did not approve it", p)
 		case n >= 0:
+			if k := a.keys[a.given[n].key]; k != nil && !a.counting(k) {
+				a.fault(FaultKey, "%s approved it with a key that does not count", p)
+			}
 			keys = append(keys, a.given[n].key)
 		}
 	}
