@@ -237,6 +237,9 @@ func (c *CA) left(tx *state.Tx, p name.Person) (*api.Left, error) {
 // revoked says whether a grant, its certificate or the key that opened it was revoked; nil if all stand.
 func (c *CA) revoked(tx *state.Tx, id name.RequestID, serial uint64) (*ledger.Reason, error) {
 	for _, x := range []struct{ what, target string }{{ledger.RevokedGrant, string(id)}, {ledger.RevokedCertificate, strconv.FormatUint(serial, 10)}} {
+		if x.target == "0" { // no certificate has that serial, and nothing is asked about one
+			continue
+		}
 		v, err := tx.Revoked(x.what, x.target)
 		if errors.Is(err, state.ErrNotFound) {
 			continue

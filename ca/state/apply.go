@@ -15,6 +15,7 @@ import (
 
 // apply changes the tables as the entry says. It is the only code that writes them, so that a rebuild gives the same.
 func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
+	t.signed = nil
 	if err := t.applySignature(idx, e); err != nil {
 		return err
 	}
@@ -139,6 +140,7 @@ func (t *Tx) applySignature(idx int64, e *ledger.Entry) error {
 	if err := statement.Parse([]byte(e.Statement), st); err != nil {
 		return err
 	}
+	t.signed = st
 	head, _ := statement.HeadOf(st)
 	// A counter that is not above the accepted one changes nothing: the entry is a refusal.
 	return t.exec(`UPDATE keys SET counter = $1, issued = $2 WHERE fingerprint = $3 AND counter < $4`,

@@ -25,6 +25,9 @@ func (t *Tx) Refusals(p name.Person, after time.Time) (n int, err error) {
 
 // LockedOut says until when a person is; the zero time: not.
 func (t *Tx) LockedOut(p name.Person) (time.Time, error) {
+	if r := t.rosterNow(); r != nil {
+		return r.Locked[p], nil
+	}
 	var us int64
 	if err := notFound(t.tx.QueryRow(`SELECT until FROM lockouts WHERE person = $1`, string(p)).Scan(&us)); err == ErrNotFound {
 		return time.Time{}, nil
@@ -60,12 +63,45 @@ type Clock struct {
 }
 
 func (t *Tx) Clock() (c Clock, err error) {
-	var newest, accepted, off int64
-	if err = notFound(t.tx.QueryRow(`SELECT newest, accepted, off FROM clock`).Scan(&newest, &accepted, &off)); err != nil && err != ErrNotFound {
+	if r := t.rosterNow(); r != nil {
+		c = r.clock
+	} else if c, err = t.clockRow(); err != nil {
 		return c, err
 	}
 	last, err := t.timeOf(t.Size() - 1)
-	return Clock{time.UnixMicro(max(newest, last)), time.UnixMicro(accepted), time.Duration(off) * time.Second}, err
+	if at := time.UnixMicro(last); at.After(c.Newest) {
+		c.Newest = at
+	}
+	return c, err
+}
+
+// clockRow is what the table says, which knows nothing of the last entry.
+func (t *Tx) clockRow() (Clock, error) {
+	var newest, accepted, off int64
+	err := notFound(t.tx.QueryRow(`SELECT newest, accepted, off FROM clock`).Scan(&newest, &accepted, &off))
+	if err == ErrNotFound {
+		err = nil
+	}
+	return Clock{time.UnixMicro(newest), time.UnixMicro(accepted), time.Duration(off) * time.Second}, err
+}
+
+// lockouts lists who is, or was, locked out.
+func (t *Tx) lockouts() (map[name.Person]time.Time, error) {
+	rows, err := t.tx.Query(`SELECT person, until FROM lockouts`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[name.Person]time.Time{}
+	for rows.Next() {
+		var p name.Person
+		var us int64
+		if err := rows.Scan(&p, &us); err != nil {
+			return nil, err
+		}
+		out[p] = time.UnixMicro(us)
+	}
+	return out, rows.Err()
 }
 
 // Liftable is something that approvals can lift.
@@ -151,6 +187,7 @@ func (t *Tx) applyTime(idx int64, e *ledger.Entry) error {
 	if at >= before {
 		return nil
 	}
+	t.unrostered = true
 	return t.exec(`INSERT INTO clock (one, newest, accepted, off) VALUES (1, $1, 0, 0) ON CONFLICT (one) DO UPDATE SET newest = max(newest, excluded.newest)`, before)
 }
 

@@ -96,7 +96,7 @@ func (s *State) Taken(ctx context.Context, holder string, id name.RequestID) (he
 
 // Waiting lists the requests that wait for approvals, oldest first.
 func (t *Tx) Waiting(now time.Time, limit int) ([]Request, error) {
-	return t.requests(requestColumns+`WHERE state = 'open' AND wait_until > $1 ORDER BY opened LIMIT $2`, now.UnixMicro(), limit)
+	return t.requests(requestColumns+`WHERE state = 'open' AND wait_until > 0 AND wait_until > $1 ORDER BY opened LIMIT $2`, now.UnixMicro(), limit)
 }
 
 // RequestsOf lists what was asked about a grant, under ids of their own: extensions, and overrides that were refused.
@@ -155,9 +155,9 @@ func (t *Tx) Approvals(about, of string) ([]Approval, error) {
 
 // insertRequest is what request.opened and request.denied do.
 func (t *Tx) insertRequest(e *ledger.Entry, state string, waits *ledger.Waits, denied *ledger.RequestDenied) error {
-	var r statement.Request
-	if err := statement.Parse([]byte(e.Statement), &r); err != nil {
-		return err
+	r, ok := t.signed.(*statement.Request)
+	if !ok {
+		return fmt.Errorf("a %s that no person signed", e.Type())
 	}
 	var w, d string
 	var until int64

@@ -11,8 +11,8 @@ import (
 	"breakglass/ledger"
 )
 
-// Roster is the site and everybody's keys as of a commit, in memory: every ask wants them, and they change a few times a week. It is
-// for what is decided anew in the writer, before anything follows from it.
+// Roster is the site, everybody's keys and what speaks against a person or the clock, as of a commit, in memory: every act wants them, and
+// they change a few times a week. Outside of the writer it is for what is decided anew there, before anything follows from it.
 //
 // What changes with every act is not in it: each key's Counter is the highest there is, so that whoever judged one by mistake would refuse,
 // and Issued is the zero time.
@@ -25,8 +25,11 @@ type Roster struct {
 	// CredentialLength is the commonest length of the keys' credential ids, in bytes; 0 if no key is enrolled. Made-up keys get that length,
 	// for vendors' differ.
 	CredentialLength int
+	// Locked says until when people are, or were, locked out.
+	Locked map[name.Person]time.Time
 
-	of int64
+	clock Clock // but for the last entry's time
+	of    int64
 }
 
 // rosterStands says that an entry leaves the roster as it is, whatever it holds. Those that are not named are taken to change it.
@@ -76,7 +79,11 @@ func (r *Roster) read(t *Tx) error {
 			r.CredentialLength = n
 		}
 	}
-	return nil
+	if r.clock, err = t.clockRow(); err != nil {
+		return err
+	}
+	r.Locked, err = t.lockouts()
+	return err
 }
 
 // rosterNow is the roster as this transaction of the writer sees it, or nil: read it from the tables then.

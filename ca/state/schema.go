@@ -29,11 +29,11 @@ CREATE TABLE jumps (name TEXT PRIMARY KEY, idx INTEGER NOT NULL, jump TEXT NOT N
 CREATE TABLE requests (id TEXT PRIMARY KEY, state TEXT NOT NULL, kind TEXT NOT NULL, of TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL,
   client_key TEXT NOT NULL, key TEXT NOT NULL, statement TEXT NOT NULL, signed TEXT NOT NULL, opened INTEGER NOT NULL, waits TEXT NOT NULL, wait_until INTEGER NOT NULL, denied TEXT NOT NULL,
   allowed TEXT NOT NULL, allowed_at INTEGER NOT NULL, until INTEGER NOT NULL, serial TEXT NOT NULL, certificate TEXT NOT NULL, earlier TEXT NOT NULL, overridden INTEGER NOT NULL) STRICT;
-CREATE INDEX requests_waiting ON requests (wait_until) WHERE state = 'open';
+CREATE INDEX requests_waiting ON requests (wait_until) WHERE wait_until > 0;
 CREATE INDEX requests_of ON requests (of) WHERE of <> '';
 CREATE TABLE approvals (about TEXT NOT NULL, of TEXT NOT NULL, person TEXT NOT NULL, idx INTEGER NOT NULL, key TEXT NOT NULL, verdict TEXT NOT NULL, comment TEXT NOT NULL, given INTEGER NOT NULL,
   until INTEGER NOT NULL, grace INTEGER NOT NULL, PRIMARY KEY (about, of, person)) STRICT;
-CREATE INDEX requests_host ON requests (host, until);
+CREATE INDEX requests_host ON requests (host, until) WHERE until > 0;
 CREATE TABLE sessions (id TEXT PRIMARY KEY, request TEXT NOT NULL, n INTEGER NOT NULL, idx INTEGER NOT NULL, hash TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL,
   jump TEXT NOT NULL, peer TEXT NOT NULL, opened INTEGER NOT NULL, until INTEGER NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL, head TEXT NOT NULL, envelope TEXT NOT NULL,
   seconds INTEGER NOT NULL, stored INTEGER NOT NULL) STRICT;

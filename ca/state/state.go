@@ -87,7 +87,8 @@ type State struct {
 	// The writer's own:
 	size    int64 // of the committed tree
 	edge    edge  // of the committed tree
-	unknown bool  // a commit failed: size and edge are to be read anew
+	lastAt  int64 // the time of the last entry; 0: not known
+	unknown bool  // a commit failed: size, edge and lastAt are to be read anew
 	failed  error // why the writer ended by itself; for others once done is closed
 
 	// head and note change together: whoever reads the head reads a root that fits its size.

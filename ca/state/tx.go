@@ -25,6 +25,7 @@ type Tx struct {
 	failed   error // of a View: reading the size failed
 	lastIdx  int64 // of the entry applied last, for applyTime
 	lastAt   int64
+	signed   statement.Statement // of the entry being applied, if a person signed it
 	// unrostered says that an entry was applied, or tried, that the roster does not have.
 	unrostered bool
 }

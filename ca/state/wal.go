@@ -72,7 +72,8 @@ func (c connector) Connect(context.Context) (driver.Conn, error) { return c.Driv
 
 func (c connector) Driver() driver.Driver {
 	return &sqlite3.SQLiteDriver{ConnectHook: func(conn *sqlite3.SQLiteConn) error {
-		_, err := conn.Exec(`PRAGMA wal_autocheckpoint = 0`, nil)
+		// Each job's savepoint keeps the pages that it changes, in memory rather than in a file; the log alone is what is durable.
+		_, err := conn.Exec(`PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY`, nil)
 		return err
 	}}
 }

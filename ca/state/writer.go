@@ -86,7 +86,7 @@ func (s *State) inTransaction(jobs []*job) error {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	defer tx.Rollback()
-	t := &Tx{tx: tx, s: s, size: s.size, edge: s.edge.clone(), stored: ledger.HashCount(s.size)}
+	t := &Tx{tx: tx, s: s, size: s.size, edge: s.edge.clone(), stored: ledger.HashCount(s.size), lastIdx: s.size - 1, lastAt: s.lastAt}
 	for _, j := range jobs {
 		if err := s.one(t, j); err != nil {
 			return fmt.Errorf("writing the ledger: %w", err)
@@ -114,7 +114,10 @@ func (s *State) inTransaction(jobs []*job) error {
 		s.unknown = true
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	s.size, s.edge = t.size, t.edge.trim(t.size)
+	s.size, s.edge, s.lastAt = t.size, t.edge.trim(t.size), 0
+	if t.lastIdx == t.size-1 {
+		s.lastAt = t.lastAt
+	}
 	s.wal.wrote()
 	// Signed after the commit: a head that never was must not exist anywhere.
 	c := ledger.Checkpoint{Origin: s.cfg.Origin, Size: t.size, Root: root}
@@ -129,12 +132,12 @@ func (s *State) inTransaction(jobs []*job) error {
 
 // one runs a job under a savepoint. Its error is of the transaction, not of the job.
 func (s *State) one(t *Tx, j *job) error {
-	before := t.size
+	before, lastIdx, lastAt := t.size, t.lastIdx, t.lastAt
 	if err := t.exec(`SAVEPOINT job`); err != nil {
 		return err
 	}
 	if j.err = safely(j.fn, t); j.err != nil {
-		t.size = before
+		t.size, t.lastIdx, t.lastAt = before, lastIdx, lastAt
 		if err := t.exec(`ROLLBACK TO job`); err != nil {
 			return err
 		}
@@ -183,7 +186,7 @@ func (s *State) loadHead() error {
 	if err != nil {
 		return err
 	}
-	s.size, s.edge = t.size, t.edge.trim(t.size)
+	s.size, s.edge, s.lastAt = t.size, t.edge.trim(t.size), 0
 	s.setHead(c, note)
 	return nil
 }
