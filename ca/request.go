@@ -67,7 +67,7 @@ func (c *CA) ask(ctx context.Context, q *api.Ask, from netip.Addr) (*api.Challen
 		return nil, err
 	}
 	if !now.Site.Founded {
-		return nil, &api.Problem{Status: 403, Code: api.CodeNotFounded, Detail: "this CA is not founded yet: only enrolment works until its owners have adopted keys and policy"}
+		return nil, notFounded()
 	}
 	r.Origin, r.Epoch = now.Site.Site.Origin, now.Site.Site.Epoch
 	for taken := true; taken; { // the id is its grant's too: never one that was

@@ -42,6 +42,7 @@ func (c *CA) Serve(ctx context.Context) error {
 		l.Close()
 		return err
 	}
+	c.log.Info("serving", "listen", l.Addr().String())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup

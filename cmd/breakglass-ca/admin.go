@@ -28,8 +28,11 @@ import (
 
 const (
 	adminSocket = "admin.sock"
-	// adminTimeout bounds a command's wait for the service.
-	adminTimeout = 30 * time.Second
+	// adminTimeout bounds a command's wait for the service: a rotation opens and seals four files, at a second each where nothing else runs, and whoever
+	// gave up on it would not read what to order.
+	adminTimeout = 2 * time.Minute
+	// headerTimeout is how long a caller may take to say what it wants.
+	headerTimeout = 30 * time.Second
 	// maxSocketPath is sun_path without its closing NUL, a little rounded down (unix(7): 108; macOS: 104).
 	maxSocketPath = 100
 )
@@ -140,7 +143,7 @@ func serveAdmin(dir string, c *ca.CA) (stop func(), err error) {
 		open.Close()
 		return nil, err
 	}
-	s := &http.Server{Handler: adminHandler(c), ReadHeaderTimeout: adminTimeout, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn)}
+	s := &http.Server{Handler: adminHandler(c), ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn)}
 	go s.Serve(l)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -151,7 +154,10 @@ func serveAdmin(dir string, c *ca.CA) (stop func(), err error) {
 }
 
 // admin asks whoever holds the CA.
-type admin struct{ http *http.Client }
+type admin struct {
+	http *http.Client
+	own  bool // no service runs: this process holds the CA, for as long as the command lasts
+}
 
 // withAdmin runs fn against the service or, where none runs, against the state opened by this process for as long.
 func (a *app) withAdmin(ctx context.Context, fn func(*admin) error) error {
@@ -160,6 +166,7 @@ func (a *app) withAdmin(ctx context.Context, fn func(*admin) error) error {
 		return a.explainDir(err)
 	}
 	defer open.Close()
+	ad := &admin{}
 	conn, err := net.Dial("unix", path)
 	if err == nil {
 		conn.Close()
@@ -176,13 +183,15 @@ func (a *app) withAdmin(ctx context.Context, fn func(*admin) error) error {
 			return err
 		}
 		defer stop()
+		ad.own = true
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}
 	t := &http.Transport{DialContext: dial}
 	defer t.CloseIdleConnections()
-	return fn(&admin{&http.Client{Transport: t, Timeout: adminTimeout}})
+	ad.http = &http.Client{Transport: t, Timeout: adminTimeout}
+	return fn(ad)
 }
 
 // explainDir adds what to do about a directory that can't be used.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"os"
@@ -30,6 +32,8 @@ const (
 	sessionCAFile = "breakglass_session_ca.pub"
 	principalsDir = "breakglass_principals"
 	dropIn        = "50-breakglass.conf"
+	krlConfFile   = "krl.conf"
+	krlConfPath   = "/etc/breakglass/krl.conf"
 )
 
 // hostFile is one file to put onto a host.
@@ -42,7 +46,7 @@ type hostFile struct {
 func newHostSetupCmd(a *app) *cobra.Command {
 	var out string
 	c := a.withDir(&cobra.Command{
-		Use: "setup HOST", Short: "Print or write the sshd drop-in, principals files and CA key for a host", Args: cobra.ExactArgs(1),
+		Use: "setup HOST", Short: "Print or write a host's files: sshd drop-in, principals, CA key, krl.conf", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := name.ParseHost(args[0])
 			if err != nil {
@@ -63,9 +67,9 @@ func newHostSetupCmd(a *app) *cobra.Command {
 				if err := writeHostFiles(out, files); err != nil {
 					return err
 				}
-				a.say("written to %s:", out)
+				a.say("written to %s; on %s they go to:", out, host)
 				for _, f := range files {
-					a.say("  %-40s goes to %s", f.Name, f.Path)
+					a.say("  %-30s  %s", f.Name, f.Path)
 				}
 			default:
 				for i, f := range files {
@@ -78,10 +82,11 @@ func newHostSetupCmd(a *app) *cobra.Command {
 			a.say("on %s, as root:", host)
 			a.say("  keep a session open until a second one has worked")
 			a.say("  sshd -T | grep -iE 'trustedusercakeys|authorizedprincipalsfile'")
-			a.say("      if either is set already, the first value wins and ours would be ignored: add our key and")
-			a.say("      principals to those files instead")
-			a.say("  put the files there (owner root, mode 644; the directory 755), the drop-in last")
-			a.say("  sshd -t && systemctl reload ssh      (the unit is called sshd on some systems)")
+			a.say("      if either is set already, the first value wins and ours would be")
+			a.say("      ignored: add our key and principals to those files instead")
+			a.say("  put the files there (owner root, mode 644; directories 755), the drop-in last")
+			a.say("  sshd -t && systemctl reload ssh      (on some systems the unit is sshd)")
+			a.say("  contrib/hosts/README.md: the revocation list, which krl.conf is for")
 			return nil
 		},
 	})
@@ -146,7 +151,25 @@ func hostFiles(host name.Host, site ledger.Site, p *policy.Policy) ([]hostFile, 
 	for _, l := range logins {
 		files = append(files, hostFile{path.Join(principalsDir, string(l)), path.Join(sshDir, principalsDir, string(l)), sshcert.SessionPrincipal(l, host) + "\n"})
 	}
-	return append(files, hostFile{dropIn, path.Join(sshDir, "sshd_config.d", dropIn), dropInText}), nil
+	krl, err := krlConf(site)
+	if err != nil {
+		return nil, err
+	}
+	return append(files, hostFile{krlConfFile, krlConfPath, krl}, hostFile{dropIn, path.Join(sshDir, "sshd_config.d", dropIn), dropInText}), nil
+}
+
+// krlConf is the configuration of contrib/hosts, filled in: where the list is, and by which keys its server is believed (base64, as curl wants it).
+func krlConf(site ledger.Site) (string, error) {
+	pins := make([]string, len(site.TLS))
+	for i, k := range site.TLS {
+		b, err := hex.DecodeString(k)
+		if err != nil {
+			return "", fmt.Errorf("the site's TLS key %q: %w", k, err)
+		}
+		pins[i] = "sha256//" + base64.StdEncoding.EncodeToString(b)
+	}
+	return fmt.Sprintf("# For breakglass-krl of contrib/hosts, which keeps the revocation list fresh.\nCA=%q\nPINS=%q\nFILE=%s\nORIGIN=%q\n",
+		strings.Join(site.Addresses, " "), strings.Join(pins, ";"), path.Join(sshDir, "breakglass_krl"), site.Origin), nil
 }
 
 // opens tells whether a rule names the host, one of its groups or a pattern that covers it.

@@ -75,9 +75,14 @@ func newInitCmd(a *app) *cobra.Command {
 				a.say("  name each credential of %s in the unit: LoadCredentialEncrypted=NAME", seal.credentials)
 			}
 			a.say("  breakglass-ca serve%s", dir)
-			a.say("  breakglass-ca invite%s --jump NAME     its token is for `breakglass-jump join` on the jump", dir)
-			a.say("  breakglass-ca invite%s PERSON          its token is for `breakglass enroll` on their machine", dir)
-			a.say("  breakglass-ca host setup%s HOST        what to put onto each host", dir)
+			a.say("  breakglass-ca invite%s --jump NAME    for `breakglass-jump join` there", dir)
+			a.say("  breakglass-ca invite%s PERSON         for `breakglass enroll` there, a key each", dir)
+			if site.Profile != string(policy.Demo) {
+				a.say("  breakglass found             by each owner, once every key is enrolled")
+			}
+			a.say("  breakglass reviewer init     by each reader: before one has, no session opens")
+			a.say("  breakglass-ca host setup%s HOST       what to put onto each host", dir)
+			a.say("  breakglass-ca status%s                what is missing still", dir)
 			return nil
 		},
 	})

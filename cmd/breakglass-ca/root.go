@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"breakglass/cmd/help"
 )
 
 // defaultDir is where the CA lives unless --dir says otherwise.
@@ -58,6 +61,7 @@ func newRoot(a *app) *cobra.Command {
 	add("check", newPolicyCmd(a))
 	root.AddCommand(newExitHelpCmd())
 	refuseUnknown(root)
+	help.Fit(root)
 	return root
 }
 
@@ -117,6 +121,17 @@ func refuseUnknown(c *cobra.Command) {
 				return usage(err)
 			}
 			return nil
+		}
+	}
+	if run := c.RunE; run != nil {
+		c.RunE = func(cmd *cobra.Command, a []string) error {
+			err := run(cmd, a)
+			var u *usageError
+			var h *hinted
+			if errors.As(err, &u) && !errors.As(err, &h) && cmd.HasParent() {
+				return withHint(err, cmd.CommandPath()+" --help")
+			}
+			return err
 		}
 	}
 	for _, sub := range c.Commands() {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"breakglass/ca"
 	"breakglass/ca/custody"
 	"breakglass/internal/statement"
+	"breakglass/policy"
 )
 
 func newRotateCmd(a *app) *cobra.Command {
@@ -57,6 +60,9 @@ named as agent:SHA256:FINGERPRINT.`,
 			}
 			var r ca.Rotated
 			if err := a.withAdmin(cmd.Context(), func(ad *admin) error {
+				if err := ad.keeps(cmd.Context()); err != nil {
+					return err
+				}
 				return ad.call(cmd.Context(), http.MethodPost, "/admin/rotate", q, &r)
 			}); err != nil {
 				return err
@@ -74,6 +80,21 @@ named as agent:SHA256:FINGERPRINT.`,
 	f.IntVar(&fd, "passphrase-fd", -1, "read the standby's passphrase from this descriptor")
 	f.IntVar(&keepFD, "ca-passphrase-fd", -1, "the passphrase of the CA's own keys, if it is another")
 	return c
+}
+
+// keeps refuses where what is prepared would be forgotten before anybody could order it: it waits in the memory of a service.
+func (ad *admin) keeps(ctx context.Context) error {
+	if !ad.own {
+		return nil
+	}
+	var st ca.Status
+	if err := ad.call(ctx, http.MethodGet, "/admin/status", nil, &st); err != nil {
+		return err
+	}
+	if !st.Founded || st.Profile == string(policy.Demo) {
+		return nil
+	}
+	return withHint(errors.New("an operator has to order a rotation, and the service that would take the order does not run"), "breakglass-ca serve", "then the same again")
 }
 
 func (a *app) printRotated(r *ca.Rotated) {

@@ -14,6 +14,7 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
+	"breakglass/cmd/help"
 	"breakglass/jump"
 	"breakglass/jump/journal"
 )
@@ -44,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.AddCommand(newJoinCmd(), newServeCmd(), newStatusCmd())
+	help.Fit(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -156,11 +156,15 @@ func (a *app) enrolled(ctx context.Context, token api.Token, who home.Person, ke
 	a.term.Say("%s is enrolled for %s (%s).", key, done.Person, done.Fingerprint)
 	switch {
 	case done.Recovery && done.Pending:
-		a.term.Say("It is a recovery: every other key of yours is gone. It counts once %d people have vouched for it, and it has cooled off.", done.Needed)
-		a.term.Say("Next: read the fingerprint above to each of them; they type: breakglass vouch %s %s", done.Person, key)
+		a.term.Say("It is a recovery: every other key of yours is gone.")
+		a.term.Say("It counts once %d people have vouched for it, and it has cooled off.", done.Needed)
+		a.term.Say("Next: read the fingerprint above to each of them. They type:")
+		a.term.Say("  breakglass vouch %s %s", done.Person, key)
 	case done.Pending:
-		a.term.Say("It counts once the owners have founded the site; after that, once another key of yours or %d people have vouched for it, and it has cooled off.", done.Needed)
-		a.term.Say("Next: read the fingerprint above to whoever vouches: breakglass vouch %s %s", done.Person, key)
+		a.term.Say("It counts with the founding, if the site is not founded yet. After that:")
+		a.term.Say("once another key of yours or %d people vouched for it, and it cooled off.", done.Needed)
+		a.term.Say("Next: read the fingerprint above to whoever vouches. They type:")
+		a.term.Say("  breakglass vouch %s %s", done.Person, key)
 	default:
 		a.term.Say("Next: breakglass ssh LOGIN@HOST")
 	}

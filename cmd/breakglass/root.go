@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"breakglass/cmd/help"
 )
 
 // Groups of the help, as a person looks for them.
@@ -46,6 +48,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupWrong, newStatusCmd(a), newRunbookCmd(a))
 	root.AddCommand(newAgentCmd(a), newConnectCmd(), newExitHelpCmd())
 	refuseUnknown(root)
+	help.Fit(root)
 	return root
 }
 
