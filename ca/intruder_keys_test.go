@@ -91,3 +91,27 @@ func TestAGrantStandsOnEachKeyBehindIt(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoComesBackEnrolsAFreshDevice: what made a person's codes goes with them; invited anew, they enrol another with a touch alone, as anybody does
+// for the first time, and the audit takes that.
+func TestWhoComesBackEnrolsAFreshDevice(t *testing.T) {
+	clk := newClock()
+	c := catest.New(t, catest.Config{Policy: liftPolicy, Now: clk.now})
+	alice, bob := c.Enrol("alice"), c.Enrol("bob")
+	phone := bob.Device("phone")
+	_, err := phone.Enrol(phone.Code(clk.now()), "")
+	catest.Must(t, err)
+	if _, err := order(alice, statement.OrderRevokePerson, "bob", "left", statement.Hash{}); err != nil {
+		t.Fatal(err)
+	}
+	clk.add(time.Minute)
+	again := c.Stranger("bob")
+	_, err = again.Spend(c.Token("bob"), "soft2")
+	catest.Must(t, err)
+	phone = again.Device("phone")
+	if _, err := phone.Enrol(phone.Code(clk.now()), ""); err != nil {
+		t.Errorf("the first device of who came back: %v", err)
+	}
+	c.Audit()
+	rebuilt(t, c)
+}

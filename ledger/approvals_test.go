@@ -134,6 +134,12 @@ func TestAuditOfApprovals(t *testing.T) {
 			c.Approve(c.bob, w, statement.Deny, nil)
 			c.Allow(w, []name.Person{"bob"}, 0)
 		}, ledger.FaultGrant},
+		{"an approval by a key that was revoked since", func(c *court) {
+			w := c.wait(1)
+			c.Approve(c.bob, w, statement.Approve, nil)
+			c.Revoke(c.alice, ledger.RevokedKey, c.bob.Fingerprint, time.Time{}, nil)
+			c.Allow(w, []name.Person{"bob"}, 0)
+		}, ledger.FaultKey},
 		{"an approval counted after its time", func(c *court) {
 			w := c.wait(1)
 			c.Approve(c.bob, w, statement.Approve, nil)

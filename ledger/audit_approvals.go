@@ -190,6 +190,8 @@ func (a *Audit) counted(g *Grant, used *Used, approvals, overridden int) {
 			a.fault(FaultGrant, "counts an approval of %s, who gave none", p)
 		case a.e.Time.After(got.Until.Add(lateness)):
 			a.fault(FaultGrant, "counts the approval of %s, which counted until %s", p, got.Until.Format(time.RFC3339))
+		case !a.counting(got.Key):
+			a.fault(FaultKey, "counts the approval of %s, by a key that does not count any more", p)
 		}
 	}
 	if len(used.Approved)+overridden < approvals {

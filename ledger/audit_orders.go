@@ -120,7 +120,7 @@ func (a *Audit) revoked(f *Revoked) {
 	}
 }
 
-// revokedPerson ends all that is theirs: keys, passes, grants, invites, recipients.
+// revokedPerson ends all that is theirs: keys, passes, grants, invites, recipients, what makes their codes.
 func (a *Audit) revokedPerson(p name.Person) {
 	for _, k := range a.keys {
 		if k.Person == p {
@@ -138,6 +138,7 @@ func (a *Audit) revokedPerson(p name.Person) {
 			delete(a.recipients, age)
 		}
 	}
+	delete(a.totp, p)
 	a.forgetInvites("person", string(p))
 }
 
