@@ -70,6 +70,12 @@ func TestAnOperatorOrdersARotation(t *testing.T) {
 	l.refused("carol", "trusts no key", order...)
 	into(t, l.Road, l.people["alice"], "retired", active)
 
+	// What is prepared waits in the service's memory.
+	l.End("ca", false)
+	if out, err := l.Road.Run(t.Context(), "breakglass-ca", "rotate", "tls", "--standby", filepath.Join(l.Dir, "ca", "standby-keys", "tls.age"), "--passphrase-fd", "0",
+		"--dir", filepath.Join(l.Dir, "ca")); err == nil || !strings.Contains(err.Error(), "does not run") {
+		t.Errorf("prepared where nobody could order it: %v\n%s", err, out)
+	}
 	if out, err := verifyLedger(t.Context(), l.Road, l.people["carol"]); err != nil || !strings.HasPrefix(out, "VERIFIED") {
 		t.Errorf("the ledger: %v\n%s", err, out)
 	}
