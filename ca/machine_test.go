@@ -54,7 +54,7 @@ func TestMachine(t *testing.T) {
 		return
 	}
 	// A machine that never gets anywhere would find nothing.
-	for _, must := range []string{"sign: allowed", "sign: refused", "session: allowed", "session: refused", "approve: allowed", "approve: refused", "order: allowed"} {
+	for _, must := range []string{"request: allowed", "request: refused", "session: allowed", "session: refused", "approval: allowed", "approval: refused", "pass: allowed"} {
 		if taken[must] == 0 {
 			t.Errorf("no step came to %q", must)
 		}
