@@ -1,6 +1,7 @@
 package ca_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -114,4 +115,23 @@ func TestWhoComesBackEnrolsAFreshDevice(t *testing.T) {
 	}
 	c.Audit()
 	rebuilt(t, c)
+}
+
+// TestARevokedGrantNamesNoHost: a host certificate for a name that only a pattern covers takes a grant that is alive, and one that was killed is not.
+func TestARevokedGrantNamesNoHost(t *testing.T) {
+	s := newStage(t)
+	ctx := context.Background()
+	g, err := s.alice.Request("root", "lb01")
+	catest.Must(t, err)
+	if _, err := s.jump.Client.HostCerts(ctx, &api.HostCertsAsk{Host: "lb01"}); err != nil {
+		t.Fatalf("under a live grant: %v", err)
+	}
+	p, err := s.bob.Pass()
+	catest.Must(t, err)
+	_, err = p.Kill(ctx, g.ID, api.StopAsk{Why: "not needed"})
+	catest.Must(t, err)
+	if _, err := s.jump.Client.HostCerts(ctx, &api.HostCertsAsk{Host: "lb01"}); code(err) != api.CodeNotFound {
+		t.Errorf("under a grant that was killed: %v", err)
+	}
+	s.Audit()
 }

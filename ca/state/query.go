@@ -132,10 +132,11 @@ func (t *Tx) Jumps() ([]Jump, error) {
 	return out, rows.Err()
 }
 
-// HasLiveGrant says whether a grant that is alive at now names the host.
+// HasLiveGrant says whether a grant that is alive at now, and not revoked, names the host.
 func (t *Tx) HasLiveGrant(h name.Host, now time.Time) (bool, error) {
 	var n int
-	err := t.tx.QueryRow(`SELECT COUNT(*) FROM requests WHERE host = $1 AND until > 0 AND until > $2 AND state = 'allowed'`, string(h), now.UnixMicro()).Scan(&n)
+	err := t.tx.QueryRow(`SELECT COUNT(*) FROM requests WHERE host = $1 AND until > 0 AND until > $2 AND state = 'allowed'
+		AND NOT EXISTS (SELECT 1 FROM revocations WHERE what = 'grant' AND target = id)`, string(h), now.UnixMicro()).Scan(&n)
 	return n > 0, err
 }
 
