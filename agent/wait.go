@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -185,6 +186,11 @@ func (a *Agent) Extend(ctx context.Context, g *background.Grant, minutes int, re
 	}
 	if first.ID != g.ID || first.Person != g.Person || first.Login != g.Login || first.Host != g.Host || first.ClientKey != ssh.FingerprintSHA256(key) {
 		return nil, fmt.Errorf("%w: %s was asked for %s@%s by %s", ErrAnswer, first.ID, first.Login, first.Host, first.Person)
+	}
+	for _, fw := range first.Forwards { // all that is asked for is granted, or nothing
+		if !slices.Contains(g.Forwards, fw) {
+			return nil, fmt.Errorf("%w: %s was asked for with the forward %q, which was not granted", ErrAnswer, first.ID, fw)
+		}
 	}
 	w := again(&first, statement.RequestExtend, g.ID)
 	w.Minutes, w.Code = minutes, code

@@ -79,7 +79,7 @@ func (f *slowCA) grant(st *statement.Request, d time.Duration) *api.Granted {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return &api.Granted{ID: st.ID, Person: "alice", Login: st.Login, Host: st.Host, Certificate: authorized(cert), Rule: "oncall-db", Minutes: int(d.Minutes()), Until: until}
+	return &api.Granted{ID: st.ID, Person: "alice", Login: st.Login, Host: st.Host, Certificate: authorized(cert), Rule: "oncall-db", Minutes: int(d.Minutes()), Until: until, Forwards: st.Forwards}
 }
 
 func (f *slowCA) waiting(id name.RequestID, version int64, given int) *api.RequestState {
@@ -290,7 +290,15 @@ func TestAnExtensionReplacesTheCertificate(t *testing.T) {
 	if list, err := bg.Waiting(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// What the CA says was signed then is not believed.
+	// What the CA says was signed then is not believed: nor that more was to be forwarded than was granted, for the person would sign for that now.
+	wider := honest(f.pub)
+	wider.ID, wider.Forwards = w.ID, append(wider.Forwards, "local vault:8200")
+	right := f.signed[w.ID]
+	f.signed[w.ID] = wider
+	if _, err := a.Extend(t.Context(), live, 25, "", ""); !errors.Is(err, ErrAnswer) {
+		t.Errorf("with another forward: %v", err)
+	}
+	f.signed[w.ID] = right
 	f.signed[w.ID] = honest(newKey(t).PublicKey())
 	if _, err := a.Extend(t.Context(), live, 25, "", ""); !errors.Is(err, ErrAnswer) {
 		t.Errorf("another request's words: %v", err)
