@@ -40,10 +40,10 @@ type phone struct {
 	seed *api.TOTPSeed
 }
 
-// code is what it shows now; the next call is in the next half minute.
+// code is what it shows now; each call is in the next half minute, a little after it began.
 func (d *phone) code() string {
 	d.a.t.Helper()
-	d.a.clock.forward(31 * time.Second)
+	d.a.clock.forward(time.Duration(31-d.a.clock.now().Unix()%30) * time.Second)
 	c, err := totp.GenerateCode(d.seed.Secret, d.a.clock.now())
 	catest.Must(d.a.t, err)
 	return c

@@ -77,7 +77,6 @@ type pending struct {
 	hash    bool // the approval's hash is that of the request
 	holder  ssh.Signer
 	order   machineOrder
-	pass    time.Time
 }
 
 type machineOrder struct{ act, target string }
@@ -123,11 +122,10 @@ type machineSession struct {
 }
 
 type machineToken struct {
-	secret  string
-	person  name.Person
-	until   time.Time
-	used    bool
-	keyName string
+	secret string
+	person name.Person
+	until  time.Time
+	used   bool
 }
 
 type machineJump struct {
