@@ -73,7 +73,9 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 // At rounds t down to the ledger's resolution.
 func At(t time.Time) Time { return Time{t.UTC().Truncate(time.Microsecond)} }
 
-func (t Time) MarshalJSON() ([]byte, error) { return json.Marshal(t.UTC().Format(timeLayout)) }
+func (t Time) MarshalJSON() ([]byte, error) { // digits and plain letters alone
+	return append(t.UTC().AppendFormat([]byte{'"'}, timeLayout), '"'), nil
+}
 
 func (t *Time) UnmarshalJSON(b []byte) error {
 	var s string
@@ -88,24 +90,21 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 // Facts is one of the structs of facts.go.
 type Facts interface{ EntryType() Type }
 
-type wire struct {
-	V         int             `json:"v"`
-	Time      Time            `json:"time"`
-	Type      Type            `json:"type"`
-	Actor     Actor           `json:"actor"`
-	Subject   Subject         `json:"subject"`
-	Facts     json.RawMessage `json:"facts"`
-	Statement string          `json:"statement,omitempty"`
-	SSHSIG    string          `json:"sshsig,omitempty"`
+// wire is an entry as it is written: F is Facts where it is encoded, and the bytes of the facts where it is decoded.
+type wire[F any] struct {
+	V         int     `json:"v"`
+	Time      Time    `json:"time"`
+	Type      Type    `json:"type"`
+	Actor     Actor   `json:"actor"`
+	Subject   Subject `json:"subject"`
+	Facts     F       `json:"facts"`
+	Statement string  `json:"statement,omitempty"`
+	SSHSIG    string  `json:"sshsig,omitempty"`
 }
 
 // Encode writes e as the line (without line feed) that is stored and hashed.
 func Encode(e *Entry) ([]byte, error) {
-	f, err := encodeJSON(e.Facts)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrEntry, e.Type(), err)
-	}
-	b, err := encodeJSON(wire{1, e.Time, e.Type(), e.Actor, e.Subject, f, e.Statement, e.SSHSIG})
+	b, err := encodeJSON(wire[Facts]{1, e.Time, e.Type(), e.Actor, e.Subject, e.Facts, e.Statement, e.SSHSIG})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrEntry, e.Type(), err)
 	}
@@ -131,7 +130,7 @@ func Decode(data []byte) (*Entry, error) {
 	if len(data) > MaxEntry {
 		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrEntry, len(data), MaxEntry)
 	}
-	var w wire
+	var w wire[json.RawMessage]
 	if err := decodeJSON(data, &w); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEntry, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
@@ -18,20 +17,8 @@ type Linted struct {
 	spent atomic.Bool
 }
 
-// throwAway is a public key drawn at random, whose secret nobody has or had. What it "signs" has a signature of the right form and is good nowhere:
-// of a trial only the bytes are judged.
+// throwAway is a public key drawn at random, whose secret nobody has or had.
 type throwAway [ed25519.PublicKeySize]byte
-
-func newThrowAway() (k throwAway) {
-	rand.Read(k[:])
-	return k
-}
-
-func (k throwAway) PublicKey() ssh.PublicKey { return k }
-
-func (throwAway) Sign(io.Reader, []byte) (*ssh.Signature, error) {
-	return &ssh.Signature{Format: ssh.KeyAlgoED25519, Blob: make([]byte, ed25519.SignatureSize)}, nil
-}
 
 func (throwAway) Type() string { return ssh.KeyAlgoED25519 }
 
@@ -44,11 +31,22 @@ func (k throwAway) Marshal() []byte {
 
 func (throwAway) Verify([]byte, *ssh.Signature) error { return ErrIssuer }
 
-// Lint signs the template with a throw-away key, parses the real bytes and checks them; only then may it meet the CA's key. What a template says
+// trial fills in what signing would, by a throw-away key: the nonce, the key, and a signature of the right form that is good nowhere. Of a
+// trial only the bytes are judged.
+func trial(c ssh.Certificate) *ssh.Certificate {
+	var k throwAway
+	rand.Read(k[:])
+	c.Nonce = make([]byte, randomNonce)
+	rand.Read(c.Nonce)
+	c.SignatureKey = k
+	c.Signature = &ssh.Signature{Format: ssh.KeyAlgoED25519, Blob: make([]byte, ed25519.SignatureSize)}
+	return &c
+}
+
+// Lint fills the template in as if a throw-away key had signed it, parses the real bytes and checks them; only then may it meet the CA's key. What a template says
 // and what its bytes say can differ (an unsorted or doubled option, a key that marshals as another): so the bytes are judged.
 func Lint(c *ssh.Certificate, kind Kind) (*Linted, error) {
-	trial := *c
-	if err := sign(&trial, newThrowAway(), kind); err != nil {
+	if err := judge(trial(*c), kind); err != nil {
 		return nil, err
 	}
 	return &Linted{cert: c, kind: kind}, nil
@@ -70,6 +68,11 @@ func sign(c *ssh.Certificate, s ssh.Signer, kind Kind) error {
 	if err := c.SignCert(rand.Reader, s); err != nil {
 		return fmt.Errorf("signing certificate: %w", err)
 	}
+	return judge(c, kind)
+}
+
+// judge checks what the bytes of c say.
+func judge(c *ssh.Certificate, kind Kind) error {
 	blob := c.Marshal()
 	if base64.StdEncoding.EncodedLen(len(blob)) > MaxSize {
 		return fmt.Errorf("%w: %d bytes, limit %d in base64", ErrLint, len(blob), MaxSize)
