@@ -25,11 +25,11 @@ func newLedgerVerifyCmd(a *app) *cobra.Command {
 		Use: "verify --trust PINS", Short: "Check every entry, signature and proof of a whole ledger", Args: cobra.NoArgs,
 		Long: `Check every entry, signature and proof of a whole ledger, from the database itself.
 
-The ledger's key, and a head that must still be part of it, come from PINS, which has to be from elsewhere: from ` + "`breakglass pins`" + `
+The ledger's key, and a head that must still be part of it, come from PINS, which has to be from elsewhere: from ` + "`breakglass pins --json`" + `
 on a person's machine. With --db and --checkpoint a copy is checked without a CA.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if trust == "" {
-				return usagef("say --trust PINS: what a ledger says of its own key proves nothing (`breakglass pins` on a person's machine prints them)")
+				return usagef("say --trust PINS: what a ledger says of its own key proves nothing (breakglass pins --json on a person's machine prints them)")
 			}
 			if (db == "") != (head == "") {
 				return usagef("--db and --checkpoint go together")
@@ -40,7 +40,7 @@ on a person's machine. With --db and --checkpoint a copy is checked without a CA
 			}
 			pins, err := api.ParsePins(text)
 			if err != nil {
-				return err
+				return withHint(fmt.Errorf("reading %s: %w", trust, err), "breakglass pins --json >PINS     on a machine that is enrolled")
 			}
 			var signed []byte
 			if db == "" {

@@ -115,7 +115,8 @@ func (a *app) bundle(ctx context.Context, typed, out, why string, envelope, forc
 		}{out, size, v})
 	}
 	a.term.Say("%s (%d bytes) holds %s: %s", out, size, what.request, clean(v.Line()))
-	a.term.Say("Next: breakglass verify %s --trust PINS   (`breakglass pins` prints yours)", out)
+	a.term.Say("Next: breakglass verify %s --trust PINS", out)
+	a.term.Say("PINS is yours, or from who verifies: breakglass pins --json >PINS")
 	return nil
 }
 

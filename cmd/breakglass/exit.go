@@ -231,7 +231,7 @@ func printError(w *os.File, err error) {
 	var p *api.Problem
 	if errors.As(err, &p) {
 		for _, r := range p.Reasons {
-			if len(p.Reasons) == 1 && r.Detail == p.Detail { // said already
+			if len(p.Reasons) == 1 && r.Code == p.Code && r.Detail == p.Detail { // said already
 				continue
 			}
 			fmt.Fprintf(w, "breakglass: reason: %s: %s\n", clean(r.Code), clean(r.Detail))

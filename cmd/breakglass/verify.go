@@ -119,7 +119,7 @@ func (a *app) trustFrom(pins string) (evidence.Trust, error) {
 	}
 	p, err := api.ParsePins(b)
 	if err != nil {
-		return evidence.Trust{}, withHint(fmt.Errorf("reading %s: %w", pins, err), "`breakglass pins` prints what a machine has pinned")
+		return evidence.Trust{}, withHint(fmt.Errorf("reading %s: %w", pins, err), "breakglass pins --json >PINS     on a machine that is enrolled")
 	}
 	return evidence.Trust(p), nil
 }
