@@ -228,7 +228,9 @@ func TestHostsRefuseWhatWasRevoked(t *testing.T) {
 			return impostor(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); w.Write(kept) })
 		}},
 		{"a redirect", func() (string, string) {
-			return impostor(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://"+c.Address+"/v1/krl", http.StatusFound) })
+			return impostor(t, func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "https://"+c.Address+"/v1/krl", http.StatusFound)
+			})
 		}},
 		{"a good list by a server that is not pinned", func() (string, string) {
 			address, _ := impostor(t, func(w http.ResponseWriter, r *http.Request) { w.Write(kept) })
