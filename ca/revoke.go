@@ -56,7 +56,11 @@ func (c *CA) orderRevoke(tx *state.Tx, o *order) (outcome, error) {
 func (c *CA) revocation(tx *state.Tx, f *ledger.Revoked) (outcome, *api.Stopped, error) {
 	now := c.now()
 	unknown := func(format string, a ...any) error {
-		return &api.Problem{Status: 404, Code: api.CodeUnknownTarget, Detail: fmt.Sprintf(format, a...), Next: []string{"breakglass sessions lists what runs"}}
+		next := "breakglass sessions lists what runs"
+		if f.What == ledger.RevokedJump || f.What == ledger.RevokedPerson {
+			next = "breakglass-ca status, on the CA's machine; the policy names people and jumps"
+		}
+		return &api.Problem{Status: 404, Code: api.CodeUnknownTarget, Detail: fmt.Sprintf(format, a...), Next: []string{next}}
 	}
 	over := func(format string, a ...any) error {
 		return &api.Problem{Status: 409, Code: api.CodeOver, Detail: fmt.Sprintf(format, a...)}
