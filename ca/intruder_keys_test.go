@@ -2,11 +2,14 @@ package ca_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"breakglass/ca/api"
 	"breakglass/ca/catest"
+	"breakglass/internal/attest/attesttest"
+	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
 
@@ -134,4 +137,19 @@ func TestARevokedGrantNamesNoHost(t *testing.T) {
 		t.Errorf("under a grant that was killed: %v", err)
 	}
 	s.Audit()
+}
+
+// TestOwnersAndOperatorsByGroup: a policy may name them in any order, and by group; the audit reads it as the CA does.
+func TestOwnersAndOperatorsByGroup(t *testing.T) {
+	v := attesttest.New(t)
+	p := strings.NewReplacer(`owners = ["alice", "bob"]`, `owners = ["bob", "@leads"]`, `operators = ["olga"]`, `operators = ["@crew"]`,
+		"[people.alice]\ngroups = [\"oncall\"]", "[people.alice]\ngroups = [\"oncall\", \"leads\"]", "[people.olga]", "[people.olga]\ngroups = [\"crew\"]").Replace(townPolicy(v))
+	clk := &clock{}
+	c := catest.New(t, catest.Config{Policy: p, Vendor: v, Now: clk.now})
+	desk, _ := c.Founded(townsfolk, []name.Person{"alice", "bob"})
+	clk.forward(time.Second)
+	if _, err := order(desk["olga"], statement.OrderRevokePerson, "dan", "left", statement.Hash{}); err != nil {
+		t.Error(err)
+	}
+	c.Audit()
 }

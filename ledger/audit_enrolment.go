@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -129,12 +130,16 @@ func (a *Audit) keyVouched(f *KeyVouched) {
 	k.vouched, k.countsFrom, k.since = true, f.CountsFrom.Time, a.e.Time.Time
 }
 
-// terms is what the audit reads out of the policy in force itself: who the owners are, and the time of cooling off if it is written. Without
-// that, whoever holds the ledger's key could found a site alone, as owners of their own naming.
+// terms is what the audit reads out of the policy in force itself: who the owners and operators are, and the time of cooling off if it is
+// written. Without that, whoever holds the ledger's key could found a site alone, as owners of their own naming, and give orders as anybody.
 type terms struct {
 	Site struct {
-		Owners []name.Person `toml:"owners"`
+		Owners    []string `toml:"owners"`
+		Operators []string `toml:"operators"`
 	} `toml:"site"`
+	People map[name.Person]struct {
+		Groups []string `toml:"groups"`
+	} `toml:"people"`
 	Enrolment struct {
 		CoolingOff string `toml:"cooling_off"`
 	} `toml:"enrolment"`
@@ -144,6 +149,25 @@ func (a *Audit) terms() (t terms) {
 	// What is no policy gives no owners, and so no founding.
 	_ = toml.Unmarshal([]byte(a.policies[a.policy]), &t)
 	return t
+}
+
+// named resolves a list of people and @groups as the policy does: sorted, each once.
+func (t terms) named(list []string) []name.Person {
+	var out []name.Person
+	for _, s := range list {
+		g, group := strings.CutPrefix(s, "@")
+		if !group {
+			out = append(out, name.Person(s))
+			continue
+		}
+		for p, x := range t.People {
+			if slices.Contains(x.Groups, g) {
+				out = append(out, p)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (t terms) cooling() (time.Duration, bool) {
@@ -194,8 +218,9 @@ func (a *Audit) founding(f *Founding) {
 	}
 	if text, known := a.policies[f.Policy]; known || !a.cfg.Part {
 		var t terms
-		if err := toml.Unmarshal([]byte(text), &t); err != nil || len(t.Site.Owners) == 0 || !slices.Equal(t.Site.Owners, f.Owners) {
-			a.fault(FaultKey, "founded by %s, the policy's owners are %s", people(f.Owners), people(t.Site.Owners))
+		err := toml.Unmarshal([]byte(text), &t)
+		if owners := t.named(t.Site.Owners); err != nil || len(owners) == 0 || !slices.Equal(owners, f.Owners) {
+			a.fault(FaultKey, "founded by %s, the policy's owners are %s", people(f.Owners), people(owners))
 		}
 	}
 	if len(f.Owners) == 0 {

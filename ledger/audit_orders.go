@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,8 +15,8 @@ import (
 	"breakglass/internal/statement"
 )
 
-// This file holds operators' orders against who signed them, and everything after a revocation against that. Whether the signer is an operator
-// is the policy's to say; that it was this person's touch for exactly this act is said here.
+// This file holds operators' orders against who signed them, and everything after a revocation against that: that it was this person's touch
+// for exactly this act, and that the policy in force calls them an operator.
 
 // inviteLasts is how long a token may be good.
 const inviteLasts = 24 * time.Hour
@@ -28,6 +29,9 @@ func (a *Audit) order(act, target string) *statement.Order {
 	}
 	if a.e.Actor != PersonActor(st.Person) {
 		a.fault(FaultStatement, "ordered by %s, the entry is by %s", st.Person, a.e.Actor)
+	}
+	if t := a.terms(); !a.cfg.Part && !slices.Contains(t.named(t.Site.Operators), st.Person) { // a part may have the policy of then left out
+		a.fault(FaultKey, "ordered by %s, who is no operator of the policy in force", st.Person)
 	}
 	if st.Act != act || st.Target != target {
 		a.fault(FaultStatement, "ordered was %s of %q, the entry says %s of %q", st.Act, st.Target, act, target)

@@ -62,6 +62,9 @@ func TestOrdersMangled(t *testing.T) {
 		"an invite in the name of who did not sign": {func(s *story) {
 			s.OrderInvite(s.alice, "person", "carol", func(e *ledger.Entry) { e.Actor, e.Subject.Person = "person:bob", "bob" })
 		}, ledger.FaultStatement},
+		"an order by somebody who is no operator": {func(s *story) {
+			s.OrderInvite(s.Enrol("carol"), "person", "mallory", nil)
+		}, ledger.FaultKey},
 		"a revocation of something else than was ordered": {func(s *story) {
 			s.Revoke(s.alice, ledger.RevokedPerson, "carol", time.Time{}, func(e *ledger.Entry) { e.Facts.(*ledger.Revoked).Target = "bob" })
 		}, ledger.FaultStatement},

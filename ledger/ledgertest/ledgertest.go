@@ -41,7 +41,7 @@ const Policy = `profile = "demo"
 [site]
 name = "test"
 owners = ["alice"]
-operators = ["alice"]
+operators = ["alice", "bob"]
 readers = ["bob"]
 
 [people.alice]
