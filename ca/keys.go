@@ -313,8 +313,3 @@ func (k *keys) decoySeed() (s [32]byte) {
 }
 
 var errExists = errors.New("a CA is there already")
-
-// readKey reads a plain file that is nobody else's to read.
-func readKey(path string) ([]byte, error) {
-	return (&custody.Keeper{}).Secret(custody.Place{Kind: custody.File, At: path})
-}
