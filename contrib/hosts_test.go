@@ -28,6 +28,7 @@ import (
 	"breakglass/ca/api"
 	"breakglass/ca/catest"
 	"breakglass/internal/krl"
+	"breakglass/internal/loopback"
 	"breakglass/internal/statement"
 )
 
@@ -62,10 +63,9 @@ func startHost(t *testing.T, sessionCA []string) *host {
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.Addresses(1)
 	catest.Must(t, err)
-	h.address = l.Addr().String()
-	l.Close()
+	h.address = free[0]
 	ca := write("ca.pub", strings.Join(sessionCA, "\n")+"\n")
 	principals := write("principals", "session:"+h.login+"@web01\n")
 	write("breakglass_krl", "") // an empty list is a good one

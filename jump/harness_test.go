@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"breakglass/internal/loopback"
 	"breakglass/internal/name"
 	"breakglass/internal/sshcert"
 	"breakglass/internal/statement"
@@ -165,10 +166,9 @@ func (w *world) startSSHD() {
 	}
 	keys := filepath.Join(w.dir, "keys")
 	loadKey(t, keys, "sshd_host")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.Addresses(1)
 	check(t, err)
-	w.sshd = l.Addr().String()
-	l.Close()
+	w.sshd = free[0]
 	host, port, _ := net.SplitHostPort(w.sshd)
 	check(t, os.WriteFile(filepath.Join(w.dir, "principals"), []byte(sshcert.SessionPrincipal(name.Login(w.login), "web01")+"\n"), 0o644))
 	check(t, os.MkdirAll(filepath.Join(w.dir, "home"), 0o700))

@@ -10,7 +10,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
 	"breakglass/internal/attest/attesttest"
+	"breakglass/internal/loopback"
 )
 
 // HostKey is the public key of the policy's hosts; nobody has its private half.
@@ -142,10 +142,9 @@ func New(t testing.TB, cfg Config) *CA {
 		Must(t, os.WriteFile(makers.Intermediates[0], v.IntermediatePEM(), 0o600))
 	}
 	// The address is pinned, so it has to be known before the service listens.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.Addresses(1)
 	Must(t, err)
-	c.Address = l.Addr().String()
-	l.Close()
+	c.Address = free[0]
 	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits, Attestation: makers,
 		Seal: c.seal(), Credentials: c.credentials()})
 	Must(t, err)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/ca/custody"
+	"breakglass/internal/loopback"
 	"breakglass/internal/sshcert"
 )
 
@@ -147,10 +148,9 @@ func TestAStockSSHDTakesWhatATokenSigned(t *testing.T) {
 func sshd(t *testing.T, dir, ca string) (address string, log func() string) {
 	t.Helper()
 	at := func(n string) string { return filepath.Join(dir, n) }
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.Addresses(1)
 	must(t, err)
-	address = l.Addr().String()
-	l.Close()
+	address = free[0]
 	command(t, nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", at("host_key"))
 	must(t, os.WriteFile(at("ca.pub"), []byte(ca), 0o600))
 	must(t, os.WriteFile(at("principals"), []byte("session:root@web01\n"), 0o600))

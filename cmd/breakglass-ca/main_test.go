@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"breakglass/ca/api"
+	"breakglass/internal/loopback"
 )
 
 func TestMain(m *testing.M) {
@@ -23,12 +24,11 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
+			free, err := loopback.Addresses(1)
 			if err != nil {
 				return err
 			}
-			defer l.Close()
-			e.Vars = append(e.Vars, "LISTEN="+l.Addr().String())
+			e.Vars = append(e.Vars, "LISTEN="+free[0])
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/ca/catest"
+	"breakglass/internal/loopback"
 	"breakglass/jump"
 )
 
@@ -26,10 +27,9 @@ func command(ctx context.Context, args ...string) (code int, stdout, stderr stri
 
 func TestJoinServeStatus(t *testing.T) {
 	ca := catest.New(t, catest.Config{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.Addresses(1)
 	catest.Must(t, err)
-	address := l.Addr().String()
-	l.Close()
+	address := free[0]
 	dir := filepath.Join(t.TempDir(), "jump")
 	token := ca.JumpToken("jump-a").String()
 	ctx := t.Context()

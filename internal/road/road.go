@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"breakglass/internal/loopback"
 	"breakglass/internal/softkey"
 )
 
@@ -111,7 +112,7 @@ func Start(ctx context.Context, cfg Config) (*Road, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return r, err
 	}
-	ports, err := freePorts(4)
+	ports, err := loopback.Addresses(4)
 	if err != nil {
 		return r, err
 	}
@@ -128,20 +129,6 @@ func (r *Road) say(format string, a ...any) {
 	if r.Log != nil {
 		fmt.Fprintf(r.Log, format+"\n", a...)
 	}
-}
-
-// freePorts finds ports that nothing listens on just now.
-func freePorts(n int) ([]string, error) {
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // all held until all are chosen, so that they differ
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
 }
 
 // Run runs a program of the road to its end and gives its standard output.
