@@ -59,7 +59,7 @@ fuzz: deps
 	while read -r dir f; do echo "$$dir $$f"; go test "$$dir" -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; done
 
 soak: build
-	N=$${SOAK_N:-500} go test -timeout 6h -count=1 -v -run 'Kill|Crash|PowerCut|Soak' ./...
+	N=$${SOAK_N:-500} SEED=new go test -timeout 6h -count=1 -v -run 'Kill|Crash|PowerCut|Soak|Machine' ./...
 
 bench: build
 	go run ./internal/bench -bin $(BIN) -out build/bench.json

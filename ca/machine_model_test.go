@@ -94,6 +94,7 @@ type machineRequest struct {
 	from     time.Time // of its newest certificate
 	until    time.Time
 	key      *machineKey // that was touched
+	last     *machineKey // of its override or last extension
 	signed   statement.Hash
 	said     []said
 	certs    []string
@@ -291,6 +292,17 @@ func (w *world) locked(p name.Person) bool {
 func (r *machineRequest) alive(now time.Time) bool {
 	return r.state == "allowed" && !r.revoked && now.Before(r.until)
 }
+
+// stands says whether the keys behind a grant let a session open: none of them revoked, and the one that was touched last in order. A
+// suspended key's grant is stood for again by the touch of another.
+func (r *machineRequest) stands(now time.Time) bool {
+	last := r.key
+	if r.last != nil {
+		last = r.last
+	}
+	return !r.key.revoked && last.counts(now)
+}
+
 func (r *machineRequest) waits(now time.Time) bool {
 	return r.state == "waits" && now.Before(r.opened.Add(30*time.Minute))
 }
