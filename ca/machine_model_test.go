@@ -420,7 +420,7 @@ func (w *world) look() {
 			w.keyOf(e.Subject.Key).suspended = true
 		case *ledger.KeyUnlocked: // what the suspension saw is the floor from now on
 			k := w.keyOf(e.Subject.Key)
-			k.suspended, k.counter = false, max(k.counter, f.Seen)
+			k.suspended, k.counter = false, f.Seen // the key counts on from there: that is what was lifted
 		}
 	}
 	if fs, _ := w.audit.Findings(); len(fs) > 0 {
