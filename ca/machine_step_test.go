@@ -529,10 +529,14 @@ func (w *world) wantsVerdict(p *pending) expectation {
 	if r.person == p.person || !r.waits(now) || !p.hash {
 		return mustNot
 	}
-	for _, s := range r.said {
-		if s.person == p.person && s.verdict == p.verdict && (s.verdict == statement.Deny || now.Before(s.at.Add(10*time.Minute))) {
-			return refusedWith(api.CodeApproved)
+	var last *said // what they said before that is withdrawn
+	for i := range r.said {
+		if r.said[i].person == p.person {
+			last = &r.said[i]
 		}
+	}
+	if last != nil && last.verdict == p.verdict && (last.verdict == statement.Deny || now.Before(last.at.Add(10*time.Minute))) {
+		return refusedWith(api.CodeApproved)
 	}
 	if r.withMore || w.added(r.person) { // a circumstance's approvers count too: how many of whom is the policy's
 		if !slices.Contains(append(slices.Clone(leads), "olga"), p.person) {
