@@ -147,7 +147,9 @@ type terms struct {
 
 func (a *Audit) terms() (t terms) {
 	// What is no policy gives no owners, and so no founding.
-	_ = toml.Unmarshal([]byte(a.policies[a.policy]), &t)
+	if err := toml.Unmarshal([]byte(a.policies[a.policy]), &t); err != nil {
+		return terms{} // not what was read up to the fault
+	}
 	return t
 }
 
