@@ -19,14 +19,16 @@ const (
 	// krlSlack is how much longer than its certificates a revocation stands in the KRL: a host's clock may be behind, and whoever looks at a host
 	// on the morning after still sees why it refused.
 	krlSlack = 24 * time.Hour
-	// krlAge is how long a list is handed out again before it is made anew: it is public, and a thousand hosts ask in the same minute.
+	// krlAge is how long a list is handed out again, while nothing was revoked, before it is made anew: it is public, and a thousand hosts ask in
+	// the same minute.
 	krlAge = time.Second
 )
 
 // krlCache keeps the list that was made last.
 type krlCache struct {
 	mu   sync.Mutex
-	made time.Time // monotonic
+	made time.Time     // monotonic
+	of   *state.Roster // what stood then: each entry that revokes or retires makes another one
 	list []byte
 }
 
@@ -35,7 +37,11 @@ type krlCache struct {
 func (c *CA) KRL(ctx context.Context) ([]byte, error) {
 	c.revocations.mu.Lock()
 	defer c.revocations.mu.Unlock()
-	if c.revocations.list != nil && time.Since(c.revocations.made) < krlAge {
+	of, err := c.state.Roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.revocations.list != nil && c.revocations.of == of && time.Since(c.revocations.made) < krlAge {
 		return c.revocations.list, nil
 	}
 	l, err := c.krl(ctx)
@@ -50,7 +56,7 @@ func (c *CA) KRL(ctx context.Context) ([]byte, error) {
 	if _, err := krl.Parse(b); err != nil {
 		return nil, err
 	}
-	c.revocations.made, c.revocations.list = time.Now(), b
+	c.revocations.made, c.revocations.of, c.revocations.list = time.Now(), of, b
 	return b, nil
 }
 

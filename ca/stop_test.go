@@ -285,9 +285,8 @@ func TestRevokingAPersonSaysWhatTheyLeave(t *testing.T) {
 func TestKRLNamesWhatIsRevoked(t *testing.T) {
 	r := run(t)
 	ctx := context.Background()
-	list := func() *krl.List {
+	list := func() *krl.List { // at once: what was revoked waits for no cache
 		t.Helper()
-		time.Sleep(1100 * time.Millisecond) // it is made once a second at most
 		b, err := r.Client(nil).KRL(ctx)
 		catest.Must(t, err)
 		l, err := krl.Parse(b)

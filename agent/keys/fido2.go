@@ -21,6 +21,8 @@ const (
 	pinTries = 3
 	// probeTime bounds the question which device holds which key.
 	probeTime = 10 * time.Second
+	// probeTries is how often a device that gives no answer is asked.
+	probeTries = 2
 )
 
 // FIDO2 signs with libfido2, in the helper process.
@@ -61,14 +63,9 @@ func (f *FIDO2) Sign(ctx context.Context, statement []byte, namespace string, ke
 	if len(cands) == 0 {
 		return nil, ErrNotHere
 	}
-	pctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	r, err := (&helper.Client{Path: f.Path}).Probe(pctx, api.Application, wk)
+	r, err := f.holders(ctx, wk)
 	if err != nil {
 		return nil, notHere(err)
-	}
-	if len(r.Holdings) == 0 {
-		return nil, notHere(wire.NoCredential.Err())
 	}
 	// A key that verifies by itself needs no PIN: all of those may blink, the first touched wins. Else the first holder, by the
 	// order of the CA's list, is asked for its PIN: a PIN tried on another key would cost that one a try.
@@ -84,6 +81,27 @@ func (f *FIDO2) Sign(ctx context.Context, statement []byte, namespace string, ke
 		}
 	}
 	return f.touch(ctx, statement, namespace, hold, len(keys), nil, uv)
+}
+
+// holders asks which devices hold one of the keys. A device that gave no answer may be the one that does: a key is busy for a moment after
+// another program, or the enrolment before this signature, let go of it. So it is asked once more, and then its own reason is told, for "not
+// here" would send the person looking for a key that is in the machine.
+func (f *FIDO2) holders(ctx context.Context, wk []wire.Key) (*wire.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	for try := 1; ; try++ {
+		r, err := (&helper.Client{Path: f.Path}).Probe(ctx, api.Application, wk)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(r.Holdings) > 0:
+			return r, nil
+		case len(r.Unreadable) == 0:
+			return nil, wire.NoCredential.Err()
+		case try == probeTries:
+			return nil, r.Unreadable[0].Error
+		}
+	}
 }
 
 func find(cands []candidate, id []byte) candidate {
