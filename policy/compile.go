@@ -229,10 +229,8 @@ func (c *compiler) always(f *file) {
 	a.Line = c.line("always")
 	a.UV = in.UV || !c.ix.has(at("uv")...)
 	a.ReasonMin = c.number(in.ReasonMin, at("reason_min"), DefaultReasonMin, 1, maxReasonMin)
-	a.Countries = c.countries(in.Countries, at("countries"))
-	a.DenyAnonymous = c.anonymous(in.Anonymous, at("anonymous"), true)
+	a.Place = c.place(&filePlace{in.Networks, in.DenyNetworks, in.Countries, in.DenyCountries, in.Subdivisions, in.ASNs, in.DenyASNs, in.Anonymous}, at, true)
 	a.Trusted, a.trusted = c.networkNames(in.Trusted, at("trusted"))
-	a.DenyNetworks, a.denied = c.networkNames(in.DenyNetworks, at("deny_networks"))
 	a.GeoMaxAge = time.Duration(c.number(in.GeoMaxAgeDays, at("geo_max_age_days"), DefaultGeoMaxAgeDays, 1, maxGeoAgeDays)) * 24 * time.Hour
 	a.MaxMinutes = c.number(in.MaxMinutes, at("max_minutes"), DefaultMaxMinutes, 1, MaxGrantMinutes)
 	a.Grace = c.duration(in.Grace, at("grace"), DefaultGrace)
@@ -419,7 +417,7 @@ func (c *compiler) hostKeys(list, path []string) []ssh.PublicKey {
 func (c *compiler) rule(in *fileRule, i int) {
 	at := func(key string) []string { return []string{"rule", strconv.Itoa(i), key} }
 	r := Rule{Why: in.Why, Drill: in.Drill, TOTP: in.TOTP, Veto: in.Veto, Line: c.line("rule", strconv.Itoa(i))}
-	r.DenyAnonymous = c.anonymous(in.Anonymous, at("anonymous"), false)
+	r.Place = c.place(&filePlace{in.Networks, in.DenyNetworks, in.Countries, in.DenyCountries, in.Subdivisions, in.ASNs, in.DenyASNs, in.Anonymous}, at, false)
 	var err error
 	if r.Name, err = name.ParseRule(in.Name); err != nil {
 		c.at(at("name"), "", "the rule's name: %v", err)
@@ -481,11 +479,6 @@ func (c *compiler) rule(in *fileRule, i int) {
 	r.Override = c.override(in.Override, at("override"), 0)
 	r.Wait = c.duration(in.Wait, at("wait"), DefaultWait)
 	r.Idle = c.duration(in.Idle, at("idle"), c.p.Always.Idle)
-	r.Networks, r.networks = c.networkNames(in.Networks, at("networks"))
-	if c.ix.has(at("networks")...) && len(in.Networks) == 0 {
-		c.at(at("networks"), "leave the key out to allow any", "an empty list of networks")
-	}
-	r.Countries = c.countries(in.Countries, at("countries"))
 	r.ReasonMin = max(c.p.Always.ReasonMin, c.number(in.ReasonMin, at("reason_min"), 0, 1, maxReasonMin))
 	if c.ix.has(at("ticket")...) {
 		r.Ticket = in.Ticket

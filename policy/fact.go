@@ -104,8 +104,8 @@ type Request struct {
 	Minutes  int         `json:"minutes"` // 0: as many as the rule gives
 	Reason   string      `json:"reason"`
 	Ticket   string      `json:"ticket,omitempty"`
-	Failure  string      `json:"failure,omitempty"`  // declared; shown by Explain, decides nothing
-	Severity string      `json:"severity,omitempty"` // as Failure
+	Failure  string      `json:"failure,omitempty"`  // declared: what is down, one of the policy's [failures]
+	Severity string      `json:"severity,omitempty"` // declared: one of the policy's severities
 	Forwards []Forward   `json:"forwards,omitempty"`
 	Drill    bool        `json:"drill,omitempty"`
 }
@@ -124,6 +124,31 @@ type Facts struct {
 	Waited   time.Duration `json:"waited,omitempty"`   // how long the request has been open; an override asks for it
 	// Overridden says that the grant under which a session opens was an override.
 	Overridden bool `json:"overridden,omitempty"`
+	// OnCall says of each of the policy's on-call lists whether the person is on call now. A list that isn't here is unknown.
+	OnCall []OnCall `json:"oncall,omitempty"`
+	// Live are grants that are alive now.
+	Live Live `json:"live,omitzero"`
+}
+
+// OnCall is what an on-call list says of the person at Facts.Now.
+type OnCall struct {
+	List    name.Roster `json:"list"`
+	On      Tri         `json:"on"`
+	Written time.Time   `json:"written,omitzero"` // when the file was last written; zero is unknown
+}
+
+// Live are the grants that are alive now, but for the one that the request is about (of an override or an extension).
+type Live struct {
+	Known  bool              `json:"known"` // false: it could not be found out
+	Person []LiveGrant       `json:"person,omitempty"`
+	Rules  map[name.Rule]int `json:"rules,omitempty"` // how many of anybody's stand on each rule
+}
+
+// LiveGrant is a grant of the person that is alive.
+type LiveGrant struct {
+	ID      name.RequestID `json:"id"`
+	Rule    name.Rule      `json:"rule"`
+	Sources []Source       `json:"sources"` // as its decision found them
 }
 
 // Added is a circumstance that never denies, but wants one approval more.
@@ -135,18 +160,24 @@ const (
 	AddedLocked    Added = "locked_out"         // too many refused acts of that person
 	AddedReview    Added = "review_overdue"     // the person owes an answer to a review
 	AddedUnalerted Added = "unalerted"          // a use of theirs that no alert channel took
+	AddedPlace     Added = "place_unknown"      // the geo databases can't tell what [always] or the rule asks, and the policy asks a person instead
+	AddedCountry   Added = "another_country"    // a grant of theirs is alive that came from another country
 )
 
 // AllAdded lists every one.
 func AllAdded() []Added {
-	return []Added{AddedGrace, AddedKeysShort, AddedLocked, AddedReview, AddedUnalerted}
+	return []Added{AddedGrace, AddedKeysShort, AddedLocked, AddedReview, AddedUnalerted, AddedPlace, AddedCountry}
 }
 
 // Source is one address that a person comes from, and what the geo databases say about it.
 type Source struct {
-	Addr           netip.Addr `json:"addr"`
-	Country        string     `json:"country,omitempty"` // ISO 3166-1 alpha-2; "" is unknown
-	CountryBuilt   time.Time  `json:"country_built,omitzero"`
-	Anonymous      Tri        `json:"anonymous"`
-	AnonymousBuilt time.Time  `json:"anonymous_built,omitzero"`
+	Addr         netip.Addr `json:"addr"`
+	Country      string     `json:"country,omitempty"` // ISO 3166-1 alpha-2; "" is unknown
+	CountryBuilt time.Time  `json:"country_built,omitzero"`
+	// Subdivisions are the ISO 3166-2 codes of what the address is in, widest first ("GB-ENG", "GB-LND"); of the same database as Country.
+	Subdivisions   []string  `json:"subdivisions,omitempty"`
+	ASN            uint32    `json:"asn,omitempty"` // the autonomous system that announces the address; 0 is unknown
+	ASNBuilt       time.Time `json:"asn_built,omitzero"`
+	Anonymous      Tri       `json:"anonymous"`
+	AnonymousBuilt time.Time `json:"anonymous_built,omitzero"`
 }

@@ -40,8 +40,8 @@ func (e *evaluation) place(r *Rule) {
 			e.anonymous(a.Line, "", a.DenyAnonymous, s, addr, trusted)
 			continue
 		}
-		if len(r.networks) > 0 {
-			if !within(r.networks, addr) {
+		if len(r.allowed) > 0 {
+			if !within(r.allowed, addr) {
 				e.fail(r.Line, Reason{NetworkNotAllowed, fmt.Sprintf("%s is outside the networks of rule %q", addr, r.Name), "come from " + words(r.Networks)})
 			} else if e.trace != nil {
 				e.pass(r.Line, "%s is in %s", addr, words(r.Networks))

@@ -58,6 +58,11 @@ type Policy struct {
 	SHA256    string // of Source, hex
 	Source    []byte // the exact bytes
 
+	// Windows are spans of time, Rosters on-call lists, Failures what may be declared to be down.
+	Windows  map[name.Window]*Window
+	Rosters  map[name.Roster]*Roster
+	Failures map[name.Failure]*Failure
+
 	people    map[name.Person]*Person
 	networks  map[name.Network][]netip.Prefix
 	hosts     map[name.Host]*HostInfo
@@ -72,18 +77,23 @@ type Policy struct {
 type Site struct {
 	Name      string
 	Owners    []name.Person
+	Signers   int // how many owners have to sign the next policy
 	Operators []name.Person
 	Readers   []name.Person
 }
 
 // Always is what is demanded of everybody, with its defaults filled in.
 type Always struct {
-	UV            bool
-	ReasonMin     int
-	Countries     []string // empty: anywhere
-	DenyAnonymous bool
-	Trusted       []name.Network
-	DenyNetworks  []name.Network
+	UV        bool
+	ReasonMin int
+	Place
+	Trusted []name.Network
+	// AskUnknown: what the geo databases can't tell wants an approval more (AddedPlace); false: it is refused.
+	AskUnknown    bool
+	SecondCountry SecondCountry
+	Severities    []string // that a request may declare; empty: none is known
+	NeedFailure   bool     // a request has to declare what is down
+	MaxGrants     int      // of one person at once; 0: any number
 	GeoMaxAge     time.Duration
 	MaxMinutes    int
 	Grace         time.Duration // how long sessions go on without the CA's heartbeat
@@ -94,8 +104,17 @@ type Always struct {
 	Override time.Duration
 	Line     int
 
-	trusted, denied []netip.Prefix
+	trusted []netip.Prefix
 }
+
+// SecondCountry is what becomes of a request while a grant of the same person is alive that came from another country.
+type SecondCountry uint8
+
+const (
+	SecondAsk   SecondCountry = iota // one approval more (AddedCountry)
+	SecondAllow                      // nothing
+	SecondDeny
+)
 
 // Person is an entry of [people].
 type Person struct {
@@ -127,31 +146,34 @@ type HostInfo struct {
 
 // Rule is one [[rule]], with its defaults filled in.
 type Rule struct {
-	Name          name.Rule
-	Why           string
-	Who           []string // as written: people and @groups
-	Hosts         []string // as written: hosts, patterns and @groups
-	Logins        []name.Login
-	Minutes       int
-	Approvals     int
-	Approvers     []string // as written
-	Wait          time.Duration
-	Override      time.Duration // 0: its approvals can't be replaced
-	Veto          bool          // one approver's no ends the request
-	TOTP          bool          // a code of the other channel too
-	Networks      []name.Network
-	Countries     []string
-	DenyAnonymous bool
-	ReasonMin     int
-	Ticket        string
-	Forwards      []Forward
-	Idle          time.Duration
-	Drill         bool // answers drills only
-	Line          int
+	Name      name.Rule
+	Why       string
+	Who       []string // as written: people and @groups
+	Hosts     []string // as written: hosts, patterns and @groups
+	Logins    []name.Login
+	Minutes   int
+	Approvals int
+	Approvers []string // as written
+	Wait      time.Duration
+	Override  time.Duration // 0: its approvals can't be replaced
+	Veto      bool          // one approver's no ends the request
+	TOTP      bool          // a code of the other channel too
+	Place
+	When       []name.Window // one of them is now
+	NotWhen    []name.Window // none of them is now
+	OnCall     []name.Roster // the person is on call in one of them
+	Severities []string
+	Failures   []name.Failure
+	MaxGrants  int // on this rule at once, anybody's; 0: any number
+	ReasonMin  int
+	Ticket     string
+	Forwards   []Forward
+	Idle       time.Duration
+	Drill      bool // answers drills only
+	Line       int
 
 	who, approvers map[name.Person]bool
 	hosts          hostSet
-	networks       []netip.Prefix
 	ticket         *regexp.Regexp
 }
 

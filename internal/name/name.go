@@ -36,6 +36,12 @@ type (
 	Network string
 	// Rule is a policy rule's name.
 	Rule string
+	// Window is a named span of time.
+	Window string
+	// Roster is a named on-call list.
+	Roster string
+	// Failure is something that may be down, by the name that the policy gives it.
+	Failure string
 	// Key is what a person calls one of their hardware keys.
 	Key string
 )
@@ -69,6 +75,9 @@ func ParseGroup(s string) (Group, error)     { return Group(s), check("group", s
 func ParseJump(s string) (Jump, error)       { return Jump(s), check("jump", s) }
 func ParseNetwork(s string) (Network, error) { return Network(s), check("network", s) }
 func ParseRule(s string) (Rule, error)       { return Rule(s), check("rule", s) }
+func ParseWindow(s string) (Window, error)   { return Window(s), check("window", s) }
+func ParseRoster(s string) (Roster, error)   { return Roster(s), check("on-call list", s) }
+func ParseFailure(s string) (Failure, error) { return Failure(s), check("failure", s) }
 func ParseKey(s string) (Key, error)         { return Key(s), check("key", s) }
 
 // alphabet has no look-alikes (0/o, 1/l/i): an id is read aloud and typed at 3 a.m.
