@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"strings"
 	"time"
@@ -177,6 +176,8 @@ type Audit struct {
 	founded     bool
 	policy      statement.Hash
 	policies    map[statement.Hash]string
+	pieces      map[statement.Hash]string // of policies' texts
+	read        *terms                    // of the policy in force, once they were asked for
 	keys        map[string]*PersonKey
 	invites     map[statement.Hash]*InviteCreated
 	jumps       map[name.Jump]*machine
@@ -194,7 +195,8 @@ type Audit struct {
 	refusals map[name.Person][]time.Time // signed acts that were refused, of late
 	lockouts map[name.Person]time.Time   // until when
 
-	foundings map[name.Person]*FoundingSigned
+	foundings    map[name.Person]*FoundingSigned
+	policySigned map[name.Person]policySignature // against the policy in force
 
 	findings []Finding
 	more     int
@@ -289,6 +291,12 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.setSite(&f.Site)
 	case *PolicyAdopted:
 		a.policyAdopted(f)
+	case *PolicyText:
+		a.policyText(f)
+	case *PolicySigned:
+		a.policySignedBy(f)
+	case *PolicyRefused:
+		a.policyRefused(f)
 	case *Founding:
 		a.founding(f)
 	case *InviteCreated:
@@ -404,28 +412,6 @@ func (a *Audit) setSite(s *Site) {
 			a.fault(FaultSite, "names another key of jump %s than it joined with", j.Name)
 		}
 	}
-}
-
-func (a *Audit) policyAdopted(f *PolicyAdopted) {
-	if got := statement.Hash(sha256.Sum256([]byte(f.Text))); got != f.SHA256 {
-		a.fault(FaultPolicy, "text has SHA-256 %s, the entry says %s", got, f.SHA256)
-	}
-	if !a.cfg.Part && f.Previous != a.policy {
-		a.fault(FaultPolicy, "follows policy %s, in force is %s", f.Previous, a.policy)
-	}
-	a.policy = f.SHA256
-	a.policies[f.SHA256] = f.Text
-}
-
-// knownPolicy demands that a decision stood on the policy in force.
-func (a *Audit) knownPolicy(h statement.Hash) {
-	if h == a.policy {
-		return
-	}
-	if _, ok := a.policies[h]; ok && a.cfg.Part { // later policies may be absent, earlier ones beside
-		return
-	}
-	a.fault(FaultPolicy, "decided by policy %s, in force is %s", h, a.policy)
 }
 
 // caKey demands that a certificate's signer is one of ours, and of the pins.

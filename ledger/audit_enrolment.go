@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
@@ -130,29 +128,6 @@ func (a *Audit) keyVouched(f *KeyVouched) {
 	k.vouched, k.countsFrom, k.since = true, f.CountsFrom.Time, a.e.Time.Time
 }
 
-// terms is what the audit reads out of the policy in force itself: who the owners and operators are, and the time of cooling off if it is
-// written. Without that, whoever holds the ledger's key could found a site alone, as owners of their own naming, and give orders as anybody.
-type terms struct {
-	Site struct {
-		Owners    []string `toml:"owners"`
-		Operators []string `toml:"operators"`
-	} `toml:"site"`
-	People map[name.Person]struct {
-		Groups []string `toml:"groups"`
-	} `toml:"people"`
-	Enrolment struct {
-		CoolingOff string `toml:"cooling_off"`
-	} `toml:"enrolment"`
-}
-
-func (a *Audit) terms() (t terms) {
-	// What is no policy gives no owners, and so no founding.
-	if err := toml.Unmarshal([]byte(a.policies[a.policy]), &t); err != nil {
-		return terms{} // not what was read up to the fault
-	}
-	return t
-}
-
 // named resolves a list of people and @groups as the policy does: sorted, each once.
 func (t terms) named(list []string) []name.Person {
 	var out []name.Person
@@ -219,9 +194,8 @@ func (a *Audit) founding(f *Founding) {
 		return
 	}
 	if text, known := a.policies[f.Policy]; known || !a.cfg.Part {
-		var t terms
-		err := toml.Unmarshal([]byte(text), &t)
-		if owners := t.named(t.Site.Owners); err != nil || len(owners) == 0 || !slices.Equal(owners, f.Owners) {
+		t := readTerms(text)
+		if owners := t.named(t.Site.Owners); len(owners) == 0 || !slices.Equal(owners, f.Owners) {
 			a.fault(FaultKey, "founded by %s, the policy's owners are %s", people(f.Owners), people(owners))
 		}
 	}

@@ -16,6 +16,7 @@ var All = []Facts{
 	&TOTPEnrolled{}, &TOTPRemoved{}, &TOTPUsed{}, &TOTPRefused{}, &TOTPLocked{}, &TOTPUnlocked{},
 	&Revoked{},
 	&KeyUnlocked{}, &PersonLocked{}, &PersonUnlocked{}, &ClockAccepted{},
+	&PolicyText{}, &PolicySigned{}, &PolicyRefused{},
 }
 
 // Site is what a client, a jump and a host have to know of the installation; all keys are public halves. The first of
@@ -62,14 +63,6 @@ type SiteCreated struct {
 type SiteChanged struct {
 	Site Site   `json:"site"`
 	Why  string `json:"why"`
-}
-
-// PolicyAdopted holds the whole policy, so that any decision can be replayed from the log alone.
-type PolicyAdopted struct {
-	SHA256   statement.Hash `json:"sha256"`
-	Previous statement.Hash `json:"previous"`
-	Text     string         `json:"text"`
-	How      string         `json:"how"` // "init" (unsigned, the first)
 }
 
 // Founding adopts keys and policy; from then on what widens or forgives takes a touch.
@@ -345,7 +338,6 @@ type StrangerCount struct {
 
 func (*SiteCreated) EntryType() Type       { return "site.created" }
 func (*SiteChanged) EntryType() Type       { return "site.changed" }
-func (*PolicyAdopted) EntryType() Type     { return "policy.adopted" }
 func (*Founding) EntryType() Type          { return "founding" }
 func (*CAStarted) EntryType() Type         { return "ca.started" }
 func (*CAStopped) EntryType() Type         { return "ca.stopped" }

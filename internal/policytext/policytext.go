@@ -156,9 +156,11 @@ func Import(policy, hosts string) (string, error) {
 
 // Sizes of pieces, in bytes of a JSON string.
 const (
-	minPiece = 8 << 10
+	minPiece = 12 << 10 // the entry that adopts a policy names all its pieces, at 67 bytes each
 	maxPiece = 48 << 10 // an entry has 65,535 in all
 	oneIn    = 16       // table headers begin a piece
+	// MaxPieces is how many an entry can name, beside a diff.
+	MaxPieces = 800
 )
 
 // Cut gives the pieces of a text, each at most maxPiece bytes as a JSON string. They begin at table headers where they can.

@@ -236,6 +236,8 @@ func New(k Kind) Statement {
 		return new(Renewal)
 	case KindLoss:
 		return new(Loss)
+	case KindPolicy:
+		return new(Policy)
 	case KindCall:
 		return new(Call)
 	case KindSession:

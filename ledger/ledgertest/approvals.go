@@ -1,7 +1,6 @@
 package ledgertest
 
 import (
-	"crypto/sha256"
 	"net/netip"
 	"strings"
 	"time"
@@ -15,14 +14,6 @@ import (
 // Emergency is Policy with a rule that wants two approvals, of bob and carol.
 var Emergency = strings.Replace(strings.Replace(Policy, "[people.bob]", "[people.bob]\n[people.carol]", 1),
 	"minutes = 30", "minutes = 30\napprovals = 2\napprovers = [\"bob\", \"carol\"]\noverride = \"after 10m\"", 1)
-
-// Adopt puts another policy in force.
-func (l *Log) Adopt(text string) {
-	l.T.Helper()
-	old := l.policy
-	l.policy = sha256.Sum256([]byte(text))
-	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.PolicyAdopted{SHA256: l.policy, Previous: old, Text: text, How: "init"}})
-}
 
 // Wait opens a request of p that waits for n approvals of the approvers. change, if not nil, edits the statement before it is signed.
 func (l *Log) Wait(p *Person, n int, approvers []name.Person, change func(*statement.Request)) *Waiting {

@@ -72,6 +72,8 @@ type Log struct {
 
 	signer  note.Signer
 	policy  statement.Hash
+	text    string // of the policy
+	pieces  map[statement.Hash]bool
 	ids     int
 	waiting map[name.RequestID]*Waiting
 	holders map[string]ssh.Signer // of passes
@@ -111,7 +113,7 @@ func begin(t testing.TB, profile, policy string) *Log {
 		ClientCA: []string{Line(l.ClientCA.PublicKey())}, SessionCA: []string{Line(l.SessionCA.PublicKey())}, HostCA: []string{Line(l.HostCA.PublicKey())},
 		TLS: []string{hex.EncodeToString(make([]byte, 32))}, Addresses: []string{"127.0.0.1:8443"}, Jumps: []ledger.SiteJump{}}
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteCreated{Site: l.Site}})
-	l.policy = sha256.Sum256([]byte(policy))
+	l.policy, l.text, l.pieces = sha256.Sum256([]byte(policy)), policy, map[statement.Hash]bool{}
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.PolicyAdopted{SHA256: l.policy, Text: policy, How: "init"}})
 	return l
 }

@@ -15,7 +15,7 @@ import (
 func emergency(t testing.TB) (w *world, carol *ledgertest.Person) {
 	w = begin(t)
 	carol = w.Enrol("carol")
-	w.Adopt(ledgertest.Emergency)
+	w.Adopt(ledgertest.Emergency, w.Alice)
 	return w, carol
 }
 

@@ -146,7 +146,7 @@ func (w *World) Evidence(_ context.Context, id name.RequestID) (*api.Evidence, e
 			return nil, err
 		}
 		switch x.Facts.(type) {
-		case *ledger.SiteCreated, *ledger.SiteChanged, *ledger.PolicyAdopted, *ledger.Founding, *ledger.JumpJoined:
+		case *ledger.SiteCreated, *ledger.SiteChanged, *ledger.PolicyAdopted, *ledger.PolicyText, *ledger.PolicySigned, *ledger.Founding, *ledger.JumpJoined:
 		case *ledger.KeyEnrolled, *ledger.KeySuspended:
 			if !signers[x.Subject.Person] {
 				continue
