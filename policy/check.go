@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,7 +27,8 @@ func (s Severity) String() string {
 // Finding is something about a valid policy that its writer can't have meant, or should know.
 type Finding struct {
 	Severity Severity
-	Line     int // 0: the file as a whole
+	File     string // of the set; of a policy of one file empty
+	Line     int    // in File; 0: the policy as a whole
 	Message  string
 	Next     string // what to do
 }
@@ -43,11 +45,9 @@ func Check(p *Policy) []Finding {
 	}
 	k.unused()
 	k.untested()
+	p.inFiles(k.found)
 	slices.SortStableFunc(k.found, func(a, b Finding) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return int(a.Severity) - int(b.Severity)
+		return cmp.Or(p.fileOrder(a.File, b.File), a.Line-b.Line, int(a.Severity)-int(b.Severity))
 	})
 	return k.found
 }
@@ -58,7 +58,11 @@ type checker struct {
 }
 
 func (k *checker) add(s Severity, line int, next, format string, args ...any) {
-	k.found = append(k.found, Finding{Severity: s, Line: line, Message: fmt.Sprintf(format, args...), Next: next})
+	k.addIn("", s, line, next, format, args...)
+}
+
+func (k *checker) addIn(file string, s Severity, line int, next, format string, args ...any) {
+	k.found = append(k.found, Finding{Severity: s, File: file, Line: line, Message: fmt.Sprintf(format, args...), Next: next})
 }
 
 func (k *checker) site() {
@@ -237,10 +241,10 @@ func (k *checker) unused() {
 	}
 	for n, info := range k.p.hosts {
 		if !slices.ContainsFunc(k.p.Rules, func(r Rule) bool { return r.hosts.has(info) }) {
-			k.add(SeverityWarning, info.Line, "add it to a rule's hosts, if it should be reachable", "host %q is in no rule", n)
+			k.addIn(info.File, SeverityWarning, info.Line, "add it to a rule's hosts, if it should be reachable", "host %q is in no rule", n)
 		}
 		if !slices.ContainsFunc(info.Address, func(a string) bool { _, ok := endpointIP(a); return ok }) {
-			k.add(SeverityWarning, info.Line, "add an IP address", "host %q is unreachable while DNS is down", n)
+			k.addIn(info.File, SeverityWarning, info.Line, "add an IP address", "host %q is unreachable while DNS is down", n)
 		}
 	}
 }

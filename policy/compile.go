@@ -343,7 +343,8 @@ func (c *compiler) hosts(f *file) {
 		path := []string{"hosts", key}
 		in := f.Hosts[key]
 		isPattern := strings.Contains(key, "*")
-		e := hostEntry{text: key, line: c.line(path...)}
+		e := hostEntry{text: key}
+		e.file, e.line = c.where(path...)
 		e.hasAddress = c.ix.has("hosts", key, "address")
 		e.hasKeys = c.ix.has("hosts", key, "host_keys") || c.ix.has("hosts", key, "host_ca")
 		e.hasGroups = c.ix.has("hosts", key, "groups")
@@ -364,7 +365,7 @@ func (c *compiler) hosts(f *file) {
 			e.pattern = pat
 			for _, other := range c.p.patterns {
 				if other.pattern.fixed() == pat.fixed() && other.pattern.overlaps(pat) {
-					c.key(path, "give one of them more text, or write the names out", "%q and %q (line %d) fit the same names, neither more closely", key, other.text, other.line)
+					c.key(path, "give one of them more text, or write the names out", "%q and %q (%s) fit the same names, neither more closely", key, other.text, standsIn(other.file, other.line))
 				}
 			}
 			c.p.patterns = append(c.p.patterns, e)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"sort"
 	"strings"
@@ -9,17 +10,19 @@ import (
 
 // Fault is one thing wrong with a policy file, at its place.
 type Fault struct {
-	Line, Column int    // from 1; the column counts bytes
+	File         string // of the set; of a policy of one file empty
+	Line, Column int    // in File, from 1; the column counts bytes
 	Message      string // what is wrong
 	Hint         string // what to write instead; may be empty
 	text         string // the line as it stands in the file, or of a long one what is around the fault
 	lead         int    // how much of text stands before the fault, in bytes
 	width        int    // of the marked text, in bytes
+	offset       int    // in the whole text
 }
 
 // LoadError is every fault that loading a policy found. Its text shows each with line and caret.
 type LoadError struct {
-	File   string
+	File   string // of a set, where its files are
 	Faults []Fault
 }
 
@@ -29,7 +32,7 @@ func (e *LoadError) Error() string {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "%s:%d:%d: %s", e.File, f.Line, f.Column, f.Message)
+		fmt.Fprintf(&b, "%s:%d: %s", At(e.File, f.File, f.Line), f.Column, f.Message)
 		if f.Hint != "" {
 			b.WriteString("; " + f.Hint)
 		}
@@ -67,8 +70,9 @@ func printable(s string) string {
 
 // faults collects what is wrong while a file is compiled.
 type faults struct {
-	src   []byte
-	lines []int // the offset of each line's start
+	src   []byte // the whole text
+	parts []part // its files
+	lines []int  // the offset of each line's start in src
 	ix    *index
 	list  []Fault
 }
@@ -89,10 +93,10 @@ func newFaults(src []byte) faults {
 	return f
 }
 
-// lineAt gives the line of an offset, from 1, and where that line starts.
+// lineAt gives the line of an offset in its file, from 1, and where that line starts.
 func (c *faults) lineAt(offset int) (line, start int) {
 	line = sort.SearchInts(c.lines, offset+1)
-	return line, c.lines[line-1]
+	return line - c.partAt(offset).line + 1, c.lines[line-1]
 }
 
 // at reports a fault at the value under path or, where nothing is written there, at the closest thing around it.
@@ -112,8 +116,8 @@ func (c *faults) span(s span, hint, format string, args ...any) {
 	start := min(s.offset, len(c.src))
 	line, begin := c.lineAt(start)
 	end := len(c.src)
-	if line < len(c.lines) {
-		end = c.lines[line] - 1
+	if i := bytes.IndexByte(c.src[begin:], '\n'); i >= 0 {
+		end = begin + i
 	}
 	text := strings.TrimSuffix(string(c.src[begin:max(begin, end)]), "\r")
 	lead := min(start-begin, len(text))
@@ -122,6 +126,7 @@ func (c *faults) span(s span, hint, format string, args ...any) {
 		text, lead = text[from:min(from+maxShown, len(text))], lead-from
 	}
 	c.list = append(c.list, Fault{
+		File:    c.partAt(start).name,
 		Line:    line,
 		Column:  start - begin + 1,
 		Message: printable(fmt.Sprintf(format, args...)),
@@ -129,6 +134,7 @@ func (c *faults) span(s span, hint, format string, args ...any) {
 		text:    text,
 		lead:    lead,
 		width:   s.length,
+		offset:  start,
 	})
 }
 
@@ -137,13 +143,7 @@ func (c *faults) err(filename string) error {
 	if len(c.list) == 0 {
 		return nil
 	}
-	sort.SliceStable(c.list, func(i, j int) bool {
-		a, b := c.list[i], c.list[j]
-		if a.Line != b.Line {
-			return a.Line < b.Line
-		}
-		return a.Column < b.Column
-	})
+	sort.SliceStable(c.list, func(i, j int) bool { return c.list[i].offset < c.list[j].offset })
 	return &LoadError{File: filename, Faults: c.list}
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,6 +51,7 @@ func (p pattern) covers(q pattern) bool {
 type hostEntry struct {
 	text                           string
 	pattern                        pattern // of a pattern entry
+	file                           string  // of a set
 	line                           int
 	address                        []string
 	keys, cas                      []ssh.PublicKey
@@ -63,7 +65,7 @@ func resolve(h name.Host, own *hostEntry, patterns []hostEntry) *HostInfo {
 	var address, keys, groups bool
 	take := func(e *hostEntry) {
 		if info.Entry == "" {
-			info.Entry, info.Line = e.text, e.line
+			info.Entry, info.File, info.Line = e.text, e.file, e.line
 		}
 		if !address && e.hasAddress {
 			address = true
@@ -137,26 +139,27 @@ func (p *Policy) HostNames() []name.Host {
 // HostCA is a CA by which some hosts' keys are checked.
 type HostCA struct {
 	Entry string // the entry of [hosts], a name or a pattern
+	File  string // of a set
 	Line  int
 	Key   ssh.PublicKey
 }
 
-// HostCAs lists every host CA of the file, in its order. The CA's own host CA, which signs names for the jump's key,
+// HostCAs lists every host CA of the policy, by file and line. The CA's own host CA, which signs names for the jump's key,
 // must not be among them: who holds it could then pass for any host (SameKey compares).
 func (p *Policy) HostCAs() []HostCA {
 	var out []HostCA
-	add := func(entry string, line int, keys []ssh.PublicKey) {
+	add := func(entry, file string, line int, keys []ssh.PublicKey) {
 		for _, k := range keys {
-			out = append(out, HostCA{Entry: entry, Line: line, Key: k})
+			out = append(out, HostCA{Entry: entry, File: file, Line: line, Key: k})
 		}
 	}
 	for _, n := range p.HostNames() {
-		add(p.hosts[n].Entry, p.hosts[n].Line, p.hosts[n].HostCA)
+		add(p.hosts[n].Entry, p.hosts[n].File, p.hosts[n].Line, p.hosts[n].HostCA)
 	}
 	for _, e := range p.patterns {
-		add(e.text, e.line, e.cas)
+		add(e.text, e.file, e.line, e.cas)
 	}
-	slices.SortStableFunc(out, func(a, b HostCA) int { return a.Line - b.Line })
+	slices.SortStableFunc(out, func(a, b HostCA) int { return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line) })
 	return out
 }
 

@@ -9,7 +9,8 @@ import (
 )
 
 // Load reads a policy and runs its own tests. The error is a *LoadError with every fault found, or a *TestError with
-// every test that failed; with either there is no policy. filename is for the messages only: the caller reads the file.
+// every test that failed; with either there is no policy. src is one TOML file or a set of files (internal/policytext). filename is for the messages
+// only, of a set the directory in which its files are: the caller reads them.
 func Load(filename string, src []byte) (*Policy, error) {
 	p, err := Parse(filename, src)
 	if err != nil {
@@ -39,12 +40,12 @@ func Parse(filename string, src []byte) (*Policy, error) {
 		c.span(span{bytes.IndexByte(src, 0), 1}, "", "a NUL byte")
 		return nil, c.err(filename)
 	}
-	f, ok := decode(src, &c.faults)
+	f, ok := c.decodeParts()
 	if !ok {
 		return nil, c.err(filename)
 	}
 	sum := sha256.Sum256(src)
-	c.p = &Policy{SHA256: hex.EncodeToString(sum[:]), Source: bytes.Clone(src)}
+	c.p = &Policy{SHA256: hex.EncodeToString(sum[:]), Source: bytes.Clone(src), main: c.parts[0].name}
 	c.compile(&f)
 	if err := c.err(filename); err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func (e *TestError) Error() string {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "%s:%d: test %q failed: %s", e.File, r.Line, r.Name, strings.Join(r.Faults, "; "))
+		fmt.Fprintf(&b, "%s: test %q failed: %s", At(e.File, r.File, r.Line), r.Name, strings.Join(r.Faults, "; "))
 	}
 	return b.String()
 }

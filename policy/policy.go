@@ -70,6 +70,7 @@ type Policy struct {
 	jumps     []Jump
 	tests     []test
 	hostLines map[string]int // entries of [hosts] as written
+	main      string         // of a set, the name of its first file
 	netLines  map[name.Network]int
 }
 
@@ -141,6 +142,7 @@ type HostInfo struct {
 	HostCA   []ssh.PublicKey
 	Groups   []name.Group
 	Entry    string // the entry of [hosts] that it comes from: its own name, or a pattern
+	File     string // of the set, in which the entry stands; of a policy of one file empty
 	Line     int
 }
 

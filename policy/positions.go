@@ -19,7 +19,11 @@ type span struct{ offset, length int }
 // arrays go by their decimal number.
 type index struct {
 	keys, values map[string]span
+	start        int // of the file that is walked, in the whole text
 }
+
+// at is where a piece of the file that is walked stands in the whole text.
+func (ix *index) at(r unstable.Range) span { return span{ix.start + int(r.Offset), int(r.Length)} }
 
 // maxDepth is more than any path of the format has (rule.0.who.0). Deeper ones are unknown keys by then, and are not
 // noted: a dotted key of a million parts would else take the square of that in memory.
@@ -76,7 +80,7 @@ func walk(src []byte, c *faults) error {
 					continue
 				}
 				table = append(table, string(k.Data))
-				at := span{int(k.Raw.Offset), int(k.Raw.Length)}
+				at := ix.at(k.Raw)
 				if known {
 					tableType, known = ix.descend(c, tableType, table, at)
 				}
@@ -116,7 +120,7 @@ func (ix *index) pair(c *faults, e *unstable.Node, table []string, t reflect.Typ
 			continue
 		}
 		path = append(path, string(k.Data))
-		at := span{int(k.Raw.Offset), int(k.Raw.Length)}
+		at := ix.at(k.Raw)
 		if known {
 			t, known = ix.descend(c, t, path, at)
 		}
@@ -132,7 +136,7 @@ func (ix *index) val(c *faults, v *unstable.Node, path []string, t reflect.Type,
 		want = t.Kind()
 	}
 	if v.Kind != unstable.Array && v.Kind != unstable.InlineTable {
-		ix.values[pathKey(path)] = span{int(v.Raw.Offset), int(v.Raw.Length)}
+		ix.values[pathKey(path)] = ix.at(v.Raw)
 	}
 	if known && !fits(v.Kind, want) {
 		name := path[len(path)-1]
@@ -194,12 +198,14 @@ func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (ref
 	key := path[len(path)-1]
 	switch t.Kind() {
 	case reflect.Map:
+		c.alien(path, at)
 		return t.Elem(), true
 	case reflect.Struct:
 		var names []string
 		for i := range t.NumField() {
 			tag := t.Field(i).Tag.Get("toml")
 			if tag == key {
+				c.alien(path, at)
 				return t.Field(i).Type, true
 			}
 			names = append(names, tag)
@@ -243,7 +249,7 @@ func decode(src []byte, c *faults) (file, bool) {
 		}
 		for i := range strict.Errors {
 			line, column := strict.Errors[i].Position()
-			c.span(spanOf(src, line, column), "", "unknown key %q", strings.Join(strict.Errors[i].Key(), "."))
+			c.span(c.spanOf(src, line, column), "", "unknown key %q", strings.Join(strict.Errors[i].Key(), "."))
 		}
 	case found == 0:
 		c.toml(src, err, err)
@@ -256,22 +262,22 @@ func (c *faults) toml(src []byte, err, otherwise error) {
 	var de *toml.DecodeError
 	if errors.As(err, &de) {
 		line, column := de.Position()
-		c.span(spanOf(src, line, column), "", "%s", strings.TrimPrefix(de.Error(), "toml: "))
+		c.span(c.spanOf(src, line, column), "", "%s", strings.TrimPrefix(de.Error(), "toml: "))
 		return
 	}
 	if err == nil {
 		err = otherwise
 	}
-	c.span(span{}, "", "%s", fmt.Sprint(err))
+	c.span(span{c.ix.start, 0}, "", "%s", fmt.Sprint(err))
 }
 
-// spanOf turns a line and a column in bytes, both from 1, into an offset.
-func spanOf(src []byte, line, column int) span {
+// spanOf turns a line and a column of a file, in bytes and both from 1, into a place in the whole text.
+func (c *faults) spanOf(src []byte, line, column int) span {
 	offset := 0
 	for ; line > 1 && offset < len(src); offset++ {
 		if src[offset] == '\n' {
 			line--
 		}
 	}
-	return span{min(offset+column-1, len(src)), 1}
+	return span{c.ix.start + min(offset+column-1, len(src)), 1}
 }

@@ -28,6 +28,7 @@ var testTime = time.Date(2026, 1, 15, 3, 0, 0, 0, time.UTC)
 // TestResult is what became of one [[test]].
 type TestResult struct {
 	Name     string
+	File     string // of the set; of a policy of one file empty
 	Line     int
 	Decision Decision
 	Faults   []string // what differs from what the test expects; none: it passed
@@ -47,7 +48,7 @@ func Test(p *Policy) []TestResult {
 
 func (t *test) run(p *Policy) TestResult {
 	d := Decide(p, t.request, t.facts)
-	r := TestResult{Name: t.name, Line: t.line, Decision: d}
+	r := TestResult{Name: t.name, File: p.main, Line: t.line, Decision: d}
 	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
 	if d.Outcome != t.expect {
 		because := ""
