@@ -30,11 +30,8 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 		return t.exec(`INSERT INTO facts_of_site (one, idx, site, policy_idx, policy, founded) VALUES (1, $1, $2, -1, '', 0)`, idx, text(f.Site))
 	case *ledger.SiteChanged:
 		return errors.Join(t.exec(`UPDATE facts_of_site SET idx = $1, site = $2`, idx, text(f.Site)), t.applyRetired(&f.Site))
-	case *ledger.PolicyAdopted:
-		if err := t.exec(`INSERT OR REPLACE INTO policies (sha256, idx) VALUES ($1, $2)`, f.SHA256.String(), idx); err != nil {
-			return err
-		}
-		return t.exec(`UPDATE facts_of_site SET policy_idx = $1, policy = $2`, idx, f.SHA256.String())
+	case *ledger.PolicyText, *ledger.PolicyAdopted, *ledger.PolicySigned, *ledger.PolicyRefused:
+		return t.applyPolicy(idx, e)
 	case *ledger.KeyEnrolled, *ledger.KeyVouched, *ledger.FoundingSigned, *ledger.Founding, *ledger.KeyProved, *ledger.EnrolmentRenewed:
 		return t.applyKeys(idx, e)
 	case *ledger.InviteCreated:

@@ -234,9 +234,3 @@ func (t *Tx) NonceUsed(n statement.Nonce) (bool, error) {
 	err := t.tx.QueryRow(`SELECT COUNT(*) FROM nonces WHERE nonce = $1`, string(b)).Scan(&c)
 	return c > 0, err
 }
-
-// PolicyIndex is the entry that adopted a policy.
-func (t *Tx) PolicyIndex(sha256 string) (idx int64, err error) {
-	err = notFound(t.tx.QueryRow(`SELECT idx FROM policies WHERE sha256 = $1`, sha256).Scan(&idx))
-	return idx, err
-}

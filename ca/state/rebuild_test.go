@@ -74,7 +74,15 @@ func lived(t *testing.T) *ledgertest.Log {
 	next.TLS, next.Retired = next.TLS[:1], []ledger.RetiredKey{{Kind: "tls", Key: strings.Repeat("ab", 32), Before: int64(len(l.Entries))}}
 	l.Append(&ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "retired tls"}})
 	codes(l, alice, bob)
+	policies(l, alice)
 	return l
+}
+
+// policies are one that was adopted in pieces, and one that is signed and not adopted.
+func policies(l *ledgertest.Log, alice *ledgertest.Person) {
+	l.Adopt(ledgertest.Policy+"# once more\n", alice)
+	l.SignPolicy(alice, ledgertest.Policy, nil)
+	l.Append(&ledger.Entry{Actor: ledger.ActorCA, Facts: &ledger.PolicyRefused{SHA256: statement.Hash{1}, Error: "line 3"}})
 }
 
 // codes are a device and its locks, a lockout, a suspension that was lifted, and a clock that went back.

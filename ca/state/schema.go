@@ -21,7 +21,6 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 // projection holds the tables that follow from the entries.
 const projection = `
 CREATE TABLE facts_of_site (one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, site TEXT NOT NULL, policy_idx INTEGER NOT NULL, policy TEXT NOT NULL, founded INTEGER NOT NULL) STRICT;
-CREATE TABLE policies (sha256 TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
 CREATE TABLE invites (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL) STRICT;
 CREATE TABLE recipients (age TEXT PRIMARY KEY, idx INTEGER NOT NULL, person TEXT NOT NULL) STRICT;
 CREATE TABLE passes (id TEXT PRIMARY KEY, holder TEXT NOT NULL UNIQUE, person TEXT NOT NULL, key TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
@@ -39,10 +38,10 @@ CREATE TABLE sessions (id TEXT PRIMARY KEY, request TEXT NOT NULL, n INTEGER NOT
   seconds INTEGER NOT NULL, stored INTEGER NOT NULL) STRICT;
 CREATE INDEX sessions_request ON sessions (request, n);
 CREATE TABLE nonces (nonce TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
-` + keyTables + totpTables + lockoutTables + retiredTable + revocationTables
+` + keyTables + totpTables + lockoutTables + retiredTable + revocationTables + policyTables
 
 // projected names the tables of projection, for Rebuild and its test.
-var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys"}
+var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused"}
 
 // reproject makes the tables anew from the entries if this program projects otherwise than the one that wrote them: a column more
 // needs no migration of its own.

@@ -85,11 +85,12 @@ type State struct {
 	rosters atomic.Int64
 
 	// The writer's own:
-	size    int64 // of the committed tree
-	edge    edge  // of the committed tree
-	lastAt  int64 // the time of the last entry; 0: not known
-	unknown bool  // a commit failed: size, edge and lastAt are to be read anew
-	failed  error // why the writer ended by itself; for others once done is closed
+	size    int64             // of the committed tree
+	edge    edge              // of the committed tree
+	lastAt  int64             // the time of the last entry; 0: not known
+	unknown bool              // a commit failed: size, edge and lastAt are to be read anew
+	then    []func(*Tx) error // what is to run before the next job
+	failed  error             // why the writer ended by itself; for others once done is closed
 
 	// head and note change together: whoever reads the head reads a root that fits its size.
 	mu   sync.RWMutex

@@ -28,7 +28,13 @@ type Tx struct {
 	signed   statement.Statement // of the entry being applied, if a person signed it
 	// unrostered says that an entry was applied, or tried, that the roster does not have.
 	unrostered bool
+	then       []func(*Tx) error
 }
+
+// Then has fn run in the writer once it is known what became of this transaction, and before any other job: what is kept in memory of what the ledger says
+// is changed there, so that nobody decides by the old of it behind the entry that changed it. fn reads what stands, for the commit may have failed; where
+// it fails itself, nothing is written until it was run again.
+func (t *Tx) Then(fn func(*Tx) error) { t.then = append(t.then, fn) }
 
 // ErrNotFound says that there is no such row.
 var ErrNotFound = errors.New("not found")
@@ -59,6 +65,9 @@ func (t *Tx) Head() (ledger.Checkpoint, string, error) {
 
 // Append adds e to the ledger and changes the tables that follow from it. It gives e's index and exact bytes.
 func (t *Tx) Append(e *ledger.Entry) (int64, []byte, error) {
+	if t.readOnly {
+		return 0, nil, errors.New("an entry in a transaction that only reads")
+	}
 	b, err := ledger.Encode(e)
 	if err != nil {
 		return 0, nil, err

@@ -50,23 +50,28 @@ func (s *State) run() {
 	}
 }
 
-// commit runs the jobs in one transaction. If the commit fails, every job fails, whether or not it persisted.
+// commit runs the jobs in one transaction, or in more where one of them is to end it (Tx.Then). If the commit fails, every job of it fails, whether or
+// not it persisted.
 func (s *State) commit(jobs []*job) {
-	err := s.inTransaction(jobs)
-	// A failed write or sync may have left pages that the kernel holds for clean: nothing that is read in this boot can be trusted to be on
-	// the disk, so trying again here could acknowledge what is lost.
-	if isCode(err, sqlite3.ErrIoErr) || isCode(err, sqlite3.ErrCorrupt) {
-		err = fmt.Errorf("%w: %w", ErrFailed, err)
-		s.failed = err
-	}
-	for _, j := range jobs {
-		if j.err == nil {
-			j.err = err
+	for len(jobs) > 0 {
+		n, err := s.inTransaction(jobs)
+		// A failed write or sync may have left pages that the kernel holds for clean: nothing that is read in this boot can be trusted to be on
+		// the disk, so trying again here could acknowledge what is lost.
+		if isCode(err, sqlite3.ErrIoErr) || isCode(err, sqlite3.ErrCorrupt) {
+			err = fmt.Errorf("%w: %w", ErrFailed, err)
+			s.failed = err
+			n = len(jobs)
 		}
-		if isCode(j.err, sqlite3.ErrFull) {
-			j.err = fmt.Errorf("%w: %w", ErrFull, j.err)
+		for _, j := range jobs[:n] {
+			if j.err == nil {
+				j.err = err
+			}
+			if isCode(j.err, sqlite3.ErrFull) {
+				j.err = fmt.Errorf("%w: %w", ErrFull, j.err)
+			}
+			close(j.done)
 		}
-		close(j.done)
+		jobs = jobs[n:]
 	}
 }
 
@@ -75,33 +80,39 @@ func isCode(err error, code sqlite3.ErrNo) bool {
 	return errors.As(err, &e) && e.Code == code
 }
 
-func (s *State) inTransaction(jobs []*job) error {
+// inTransaction runs as many of the jobs as one transaction takes, and says how many.
+func (s *State) inTransaction(jobs []*job) (n int, err error) {
 	if s.unknown {
 		if err := s.reload(); err != nil {
-			return fmt.Errorf("reading the ledger after a failed commit: %w", err)
+			return len(jobs), fmt.Errorf("reading the ledger after a failed commit: %w", err)
 		}
+	}
+	if err := s.settle(); err != nil {
+		return len(jobs), err
 	}
 	tx, err := s.write.Begin()
 	if err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
+		return len(jobs), fmt.Errorf("writing the ledger: %w", err)
 	}
 	defer tx.Rollback()
 	t := &Tx{tx: tx, s: s, size: s.size, edge: s.edge.clone(), stored: ledger.HashCount(s.size), lastIdx: s.size - 1, lastAt: s.lastAt}
-	for _, j := range jobs {
-		if err := s.one(t, j); err != nil {
-			return fmt.Errorf("writing the ledger: %w", err)
+	for n < len(jobs) && len(t.then) == 0 {
+		if err := s.one(t, jobs[n]); err != nil {
+			return len(jobs), fmt.Errorf("writing the ledger: %w", err)
 		}
+		n++
 	}
 	if t.size == s.size {
-		return nil // nothing was appended; every change of a table comes from an entry
+		return n, nil // nothing was appended; every change of a table comes from an entry
 	}
 	if err := t.storeHashes(); err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
+		return n, fmt.Errorf("writing the ledger: %w", err)
 	}
 	root, err := ledger.Root(t.size, t)
 	if err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
+		return n, fmt.Errorf("writing the ledger: %w", err)
 	}
+	s.then = append(s.then, t.then...)
 	commit := tx.Commit
 	if s.cfg.Commit != nil {
 		commit = func() error { return s.cfg.Commit(tx.Commit) }
@@ -112,7 +123,7 @@ func (s *State) inTransaction(jobs []*job) error {
 	}
 	if err != nil {
 		s.unknown = true
-		return fmt.Errorf("%w: %w", ErrUnknown, err)
+		return n, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	s.size, s.edge, s.lastAt = t.size, t.edge.trim(t.size), 0
 	if t.lastIdx == t.size-1 {
@@ -124,20 +135,42 @@ func (s *State) inTransaction(jobs []*job) error {
 	note, err := c.Sign(s.cfg.Signer)
 	if err != nil {
 		s.unknown = true // the entries stand and nobody may act on them: the next caller reads and signs anew
-		return fmt.Errorf("%w: signing the head: %w", ErrUnknown, err)
+		return n, fmt.Errorf("%w: signing the head: %w", ErrUnknown, err)
 	}
 	s.setHead(c, note)
-	return nil
+	// What was asked stands, whatever settle says: it is run again before the next job.
+	s.settle()
+	return n, nil
+}
+
+// settle runs what waits for the outcome of earlier transactions.
+func (s *State) settle() error {
+	if len(s.then) == 0 {
+		return nil
+	}
+	tx, err := s.write.Begin()
+	if err != nil {
+		return fmt.Errorf("reading what stands: %w", err)
+	}
+	defer tx.Rollback()
+	t := &Tx{tx: tx, s: s, readOnly: true}
+	for len(s.then) > 0 {
+		if err := safely(s.then[0], t); err != nil {
+			return fmt.Errorf("reading what stands: %w", err)
+		}
+		s.then = s.then[1:]
+	}
+	return t.failed
 }
 
 // one runs a job under a savepoint. Its error is of the transaction, not of the job.
 func (s *State) one(t *Tx, j *job) error {
-	before, lastIdx, lastAt := t.size, t.lastIdx, t.lastAt
+	before, lastIdx, lastAt, then := t.size, t.lastIdx, t.lastAt, len(t.then)
 	if err := t.exec(`SAVEPOINT job`); err != nil {
 		return err
 	}
 	if j.err = safely(j.fn, t); j.err != nil {
-		t.size, t.lastIdx, t.lastAt = before, lastIdx, lastAt
+		t.size, t.lastIdx, t.lastAt, t.then = before, lastIdx, lastAt, t.then[:then]
 		if err := t.exec(`ROLLBACK TO job`); err != nil {
 			return err
 		}
