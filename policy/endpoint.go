@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"breakglass/internal/forward"
 )
 
 // hostPlaceholder stands for the name asked for in the address of a pattern.
@@ -18,14 +20,14 @@ func parseEndpoint(s string) (string, error) {
 	if i < 0 || strings.HasSuffix(s, "]") || strings.Count(s, ":") > 1 && !strings.HasPrefix(s, "[") {
 		return "", fmt.Errorf("%q has no port: want 10.0.0.5:22, [fd00::5]:22 or db.example.net:22", s)
 	}
-	host, err := parseEndpointHost(s[:i])
+	host, err := forward.ParseHost(s[:i])
 	if err != nil {
 		return "", err
 	}
-	if _, err := parsePort(s[i+1:], false); err != nil {
+	if _, err := forward.ParsePort(s[i+1:], false); err != nil {
 		return "", err
 	}
-	return joinHostPort(host, s[i+1:]), nil
+	return forward.JoinHostPort(host, s[i+1:]), nil
 }
 
 // addressesValid guards what came out of {host}: a name that is only digits and dots must be an address.

@@ -1,4 +1,4 @@
-package policy_test
+package forward_test
 
 import (
 	"encoding/json"
@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"breakglass/policy"
+	"breakglass/internal/forward"
 )
 
-func TestParseForward(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"local db01:5432", "local db01:5432"},
 		{"local DB01.Example.net:5432", "local db01.example.net:5432"},
@@ -21,16 +21,16 @@ func TestParseForward(t *testing.T) {
 		{"local-unix /run/docker.sock", "local-unix /run/docker.sock"},
 		{"remote-unix /tmp/x", "remote-unix /tmp/x"},
 	} {
-		f, err := policy.ParseForward(c.in)
+		f, err := forward.Parse(c.in)
 		if err != nil || f.String() != c.want {
 			t.Errorf("%q: %q, %v", c.in, f, err)
 		}
-		g, err := policy.ParseForward(f.String())
+		g, err := forward.Parse(f.String())
 		if err != nil || g != f {
 			t.Errorf("%q does not read back: %q, %v", f, g, err)
 		}
 		b, err := json.Marshal(f)
-		var h policy.Forward
+		var h forward.Forward
 		if err != nil || json.Unmarshal(b, &h) != nil || h != f {
 			t.Errorf("%q through JSON: %s %v", f, b, h)
 		}
@@ -41,13 +41,13 @@ func TestParseForward(t *testing.T) {
 		"local 010.0.0.1:22", "local 1:22", "local -x:22", "local .x:22", "local a\nb:22", "local é:22", "remote *:8080",
 		"local-unix x", "local-unix /", "local-unix /a/../b", "local-unix /a//b", "local-unix /a/", "local-unix /a b", "local-unix /a\x00", "local-unix /" + strings.Repeat("a", 107),
 	} {
-		if f, err := policy.ParseForward(bad); err == nil || !errors.Is(err, policy.ErrForward) {
+		if f, err := forward.Parse(bad); err == nil || !errors.Is(err, forward.ErrInvalid) {
 			t.Errorf("%q passed as %q, %v", bad, f, err)
 		}
 	}
 }
 
-func TestForwardAllows(t *testing.T) {
+func TestAllows(t *testing.T) {
 	for _, c := range []struct {
 		rule, asked string
 		ok          bool
@@ -66,11 +66,11 @@ func TestForwardAllows(t *testing.T) {
 		{"local-unix /a", "local-unix /a/b", false},
 		{"local-unix /a", "remote-unix /a", false},
 	} {
-		r, err := policy.ParseForward(c.rule)
+		r, err := forward.Parse(c.rule)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q, err := policy.ParseForward(c.asked)
+		q, err := forward.Parse(c.asked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,16 +80,16 @@ func TestForwardAllows(t *testing.T) {
 	}
 }
 
-func FuzzParseForward(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, s := range []string{"local db01:5432", "remote [::1]:*", "local-unix /run/x", "local [::ffff:1.2.3.4]:1", "remote localhost:0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		fw, err := policy.ParseForward(s)
+		fw, err := forward.Parse(s)
 		if err != nil {
 			return
 		}
-		again, err := policy.ParseForward(fw.String())
+		again, err := forward.Parse(fw.String())
 		if err != nil || again != fw || !fw.Allows(fw) {
 			t.Fatalf("%q reads back as %q, %v", fw, again, err)
 		}
