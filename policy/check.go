@@ -44,6 +44,7 @@ func Check(p *Policy) []Finding {
 		k.shadowed(i)
 	}
 	k.unused()
+	k.openings()
 	k.untested()
 	p.inFiles(k.found)
 	slices.SortStableFunc(k.found, func(a, b Finding) int {

@@ -31,6 +31,7 @@ func (c *compiler) compile(f *file) {
 	c.enrolment(f)
 	c.jumps(f)
 	c.hosts(f)
+	c.hostGroupEntries(f)
 	for i := range f.Rules {
 		c.rule(&f.Rules[i], i)
 	}

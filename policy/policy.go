@@ -71,6 +71,7 @@ type Policy struct {
 	tests     []test
 	hostLines map[string]int // entries of [hosts] as written
 	main      string         // of a set, the name of its first file
+	opened    map[name.Group]HostGroup
 	netLines  map[name.Network]int
 }
 

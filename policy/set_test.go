@@ -26,7 +26,7 @@ func set(t *testing.T, files ...string) []byte {
 	return []byte(text)
 }
 
-func base(t *testing.T) string {
+func baseText(t testing.TB) string {
 	t.Helper()
 	src, err := os.ReadFile("testdata/v1/base.toml")
 	if err != nil {
@@ -41,7 +41,7 @@ func aHost(n string, more ...string) string {
 
 // TestSetOfFiles: hosts of other files are hosts like any, and each thing says in which file it stands.
 func TestSetOfFiles(t *testing.T) {
-	src := set(t, "policy.toml", base(t), "hosts/a.toml", "# the first\n"+aHost("set01", `groups = ["web"]`), "hosts/b.toml", aHost("set02")+"\n"+aHost(`"set-*"`))
+	src := set(t, "policy.toml", baseText(t), "hosts/a.toml", "# the first\n"+aHost("set01", `groups = ["web"]`), "hosts/b.toml", aHost("set02")+"\n"+aHost(`"set-*"`))
 	src = []byte(strings.Replace(string(src), "[hosts.\"set-*\"]\naddress = [\"10.9.0.1:22\"]", "[hosts.\"set-*\"]\naddress = [\"{host}.example.net:22\"]", 1))
 	p, err := policy.Load("dir", src)
 	if err != nil {
@@ -50,12 +50,12 @@ func TestSetOfFiles(t *testing.T) {
 	for _, c := range []struct {
 		host, file string
 		line       int
-	}{{"set01", "hosts/a.toml", 2}, {"set02", "hosts/b.toml", 1}, {"set-9", "hosts/b.toml", 6}, {"web01", "policy.toml", lineOf(base(t), "[hosts.web01]")}} {
+	}{{"set01", "hosts/a.toml", 2}, {"set02", "hosts/b.toml", 1}, {"set-9", "hosts/b.toml", 6}, {"web01", "policy.toml", lineOf(baseText(t), "[hosts.web01]")}} {
 		if h, ok := p.Host(hostName(c.host)); !ok || h.File != c.file || h.Line != c.line {
 			t.Errorf("%s stands in %s line %d, known %v; want %s line %d", c.host, h.File, h.Line, ok, c.file, c.line)
 		}
 	}
-	if r := p.Rules[0]; r.Line != lineOf(base(t), "[[rule]]") {
+	if r := p.Rules[0]; r.Line != lineOf(baseText(t), "[[rule]]") {
 		t.Errorf("the first rule is said to stand in line %d", r.Line)
 	}
 	i := slices.IndexFunc(policy.Check(p), func(f policy.Finding) bool { return strings.Contains(f.Message, `"set02" is in no rule`) })
@@ -79,7 +79,7 @@ func lineOf(text, start string) int {
 
 // TestSetFaults: a fault names its own file, line and caret.
 func TestSetFaults(t *testing.T) {
-	rule := base(t)
+	rule := baseText(t)
 	for _, c := range []struct {
 		why   string
 		files []string
@@ -125,11 +125,11 @@ func TestSetFaults(t *testing.T) {
 // TestOrderOfFiles: which file comes first changes no decision.
 func TestOrderOfFiles(t *testing.T) {
 	a, b := aHost("x1", `groups = ["web"]`), "[hosts.\"x*\"]\naddress = [\"{host}.example.net:22\"]\nhost_keys = [\""+keyLine+"\"]\n"
-	p, err := policy.Load("d", set(t, "policy.toml", base(t), "a.toml", a, "b.toml", b))
+	p, err := policy.Load("d", set(t, "policy.toml", baseText(t), "a.toml", a, "b.toml", b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := policy.Load("d", set(t, "policy.toml", base(t), "b.toml", b, "a.toml", a))
+	q, err := policy.Load("d", set(t, "policy.toml", baseText(t), "b.toml", b, "a.toml", a))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,13 +137,17 @@ func Join(files []File) (string, error) {
 	return text, nil
 }
 
-// Import gives the text that a policy has once hosts, the text of a file of hosts, was imported: it stands at the end of the file Imported.
+// Import gives the text that a policy has once hosts, the text of a file of hosts, was imported: it stands at the end of the file Imported. Importing
+// one text after another is importing both at once.
 func Import(policy, hosts string) (string, error) {
 	files, err := Split(policy)
 	if err != nil {
 		return "", err
 	}
 	if last := &files[len(files)-1]; last.Name == Imported {
+		if last.Text != "" && !strings.HasSuffix(last.Text, "\n") {
+			last.Text += "\n"
+		}
 		last.Text += hosts
 	} else {
 		files = append(files, File{Name: Imported, Text: hosts})

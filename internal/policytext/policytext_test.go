@@ -64,6 +64,26 @@ func TestWhatIsNoSetIsRefused(t *testing.T) {
 	}
 }
 
+func TestImportsOneAfterAnother(t *testing.T) {
+	for _, policy := range []string{"a = 1\n", "a = 1", "-- policy.toml --\na = 1\n-- h.toml --\n[hosts.x]", "-- policy.toml --\na = 1\n-- imported.toml --\n[hosts.x]"} {
+		one, err := Import(policy, hosts(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := Import(one, hosts(2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		both, err := Import(policy, hosts(1)+hosts(2))
+		if err != nil || both != two {
+			t.Errorf("%v: %q, then %q", err, both, two)
+		}
+		if n := strings.Count("\n"+two, "\n[hosts.h"); n != 3 {
+			t.Errorf("%d hosts begin a line of %q", n, two)
+		}
+	}
+}
+
 func TestCutPiecesFitAnEntryAndStayWhereTheyWere(t *testing.T) {
 	text := hosts(20000)
 	pieces := Cut(text)
