@@ -16,6 +16,7 @@ import (
 // File is config.toml.
 type File struct {
 	Listen      string          `toml:"listen" comment:"IP:PORT that the service listens on"`
+	Policy      string          `toml:"policy" comment:"the file, or directory of files, that is proposed as the next policy when the service is told to reload (SIGHUP): policy.toml.\nThe policy in force stands in the ledger; owners sign what follows it."`
 	Geo         FileGeo         `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
 	Attestation FileAttestation `toml:"attestation" comment:"certificates of the makers of hardware keys; relative paths are from this file"`
 	Keys        FileKeys        `toml:"keys" comment:"where each private key is: sealed:PATH, credential:NAME, agent:SHA256:FINGERPRINT or, in the demo profile, file:PATH.\nTwo places of one key stand here during a rotation; the ledger says which is active."`

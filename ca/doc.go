@@ -61,6 +61,7 @@ type CA struct {
 	geo         *geo.DB
 	store       *transcript.FileStore
 	policy      atomic.Pointer[policy.Policy]
+	proposal    atomic.Pointer[proposal] // what is to follow it; nil is nothing
 	rosters     atomic.Pointer[roster]
 	challenges  *challenges
 	enrolling   *challenges // apart: they live longer, and nobody without an invite can push one out
@@ -77,6 +78,8 @@ type CA struct {
 	trust       attest.Trust
 	log         *slog.Logger
 
+	// proposing guards the proposal's file: one at a time.
+	proposing sync.Mutex
 	// rotation guards the configuration: one rotation at a time.
 	rotation sync.Mutex
 	prepared atomic.Pointer[prepared]
@@ -129,10 +132,11 @@ func Open(cfg Config) (*CA, error) {
 		c.state.Close()
 		return nil, err
 	}
+	c.loadProposal()
 	return c, nil
 }
 
-// loadPolicy reads the policy in force from the ledger: the file beside it was only what init adopted.
+// loadPolicy reads the policy in force from the ledger: the file beside it is only what is to come.
 func (c *CA) loadPolicy() error {
 	return c.state.View(context.Background(), func(tx *state.Tx) error {
 		site, err := tx.Site()
@@ -144,19 +148,7 @@ func (c *CA) loadPolicy() error {
 		if err := c.keys.choose(site.Site); err != nil {
 			return err
 		}
-		b, err := tx.Entry(site.PolicyIndex)
-		if err != nil {
-			return fmt.Errorf("reading the policy's entry: %w", err)
-		}
-		e, err := ledger.Decode(b)
-		if err != nil {
-			return err
-		}
-		f, ok := e.Facts.(*ledger.PolicyAdopted)
-		if !ok {
-			return fmt.Errorf("entry %d is %s, not a policy", site.PolicyIndex, e.Type())
-		}
-		p, err := policy.Load("policy of the ledger", []byte(f.Text))
+		p, err := readPolicy(tx, site)
 		if err != nil {
 			return err
 		}

@@ -56,8 +56,11 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 		if err := needs.machinesAndReaders(); err != nil {
 			return err
 		}
-		if err := needs.standing(); err != nil {
-			return err
+		for before := -1; before != len(want); { // whoever signed a policy has a key, which somebody vouched for, whose make a policy listed
+			before = len(want)
+			if err := errors.Join(needs.policies(), needs.standing()); err != nil {
+				return err
+			}
 		}
 		if err := needs.suspensions(); err != nil {
 			return err
@@ -127,6 +130,7 @@ type standsOn struct {
 	ages    map[string]bool
 	jumps   map[name.Jump]bool
 	keys    map[string]bool // fingerprints
+	upTo    int64           // the last entry wanted that put a policy in force
 }
 
 // entry adds what the entry names.
@@ -178,12 +182,33 @@ func (s *standsOn) entry(n int64) error {
 	return nil
 }
 
+// policy wants a policy, and so all that came before it: each stands on the signatures of owners whom the one before names.
 func (s *standsOn) policy(h statement.Hash) error {
 	n, err := s.tx.PolicyIndex(h.String())
 	if err == nil {
-		s.want[n] = true
+		s.upTo = max(s.upTo, n)
 	}
 	return err
+}
+
+// policies adds the entries that put a policy in force up to the last one wanted, with their pieces and who signed.
+func (s *standsOn) policies() error {
+	for _, typ := range []ledger.Type{"policy.text", "policy.signed", "policy.adopted"} {
+		list, err := s.tx.OfType(typ)
+		if err != nil {
+			return err
+		}
+		for _, n := range list {
+			if n > s.upTo || s.want[n] {
+				continue
+			}
+			s.want[n] = true
+			if err := s.entry(n); err != nil { // with the key that signed it
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *standsOn) key(fp string) error {

@@ -211,7 +211,7 @@ func (c *CA) readFounding(ctx context.Context, who *caller) (*api.FoundingState,
 			return err
 		}
 		out.Checkpoint = note
-		if out.Text, err = policyText(tx, f.policy); err != nil {
+		if out.Text, err = tx.PolicyText(f.policy); err != nil {
 			return err
 		}
 		for _, k := range f.keys {
@@ -223,27 +223,6 @@ func (c *CA) readFounding(ctx context.Context, who *caller) (*api.FoundingState,
 		}
 		return nil
 	})
-}
-
-// policyText is the policy's own words, as they were adopted.
-func policyText(tx *state.Tx, sum statement.Hash) (string, error) {
-	n, err := tx.PolicyIndex(sum.String())
-	if err != nil {
-		return "", fmt.Errorf("the policy is not the one that was adopted: %w", err)
-	}
-	b, err := tx.Entry(n)
-	if err != nil {
-		return "", err
-	}
-	e, err := ledger.Decode(b)
-	if err != nil {
-		return "", err
-	}
-	f, ok := e.Facts.(*ledger.PolicyAdopted)
-	if !ok {
-		return "", fmt.Errorf("entry %d adopts no policy", n)
-	}
-	return f.Text, nil
 }
 
 // found makes the statement of a founding, out of what the owner has read and asks for.

@@ -153,6 +153,7 @@ func (c *CA) Handler() http.Handler {
 		return c.jumpOrders(k.Context(), k.who, after, time.Duration(wait)*time.Second)
 	})
 	on("POST /v1/hostcerts", api.MaxBody, with(func(k *call, q *api.HostCertsAsk) (any, error) { return c.hostCerts(k.Context(), q, k.who) }))
+	c.policyRoutes(ask, on)
 	c.transcriptRoutes(on)
 	on("GET /v1/evidence/{id}", 0, func(k *call) (any, error) {
 		id, err := name.ParseRequestID(k.PathValue("id"))
@@ -301,10 +302,12 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 		c.problem(w, r, tooMany())
 		return
 	}
-	// Large bodies are the jumps': whoever is none would hold megabytes a connection, on thousands of connections.
-	if limit > api.MaxBody && (k.who == nil || k.who.jump == "") {
-		c.problem(w, r, passNeeded())
-		return
+	// Large bodies are the jumps' and the owners': whoever is neither would hold megabytes a connection, on thousands of connections.
+	if limit > api.MaxBody {
+		if err := c.large(k.who); err != nil {
+			c.problem(w, r, err)
+			return
+		}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {

@@ -120,15 +120,13 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 		return site, err
 	}
 	return site, c.state.Do(ctx, func(tx *state.Tx) error {
-		entries := []ledger.Facts{&ledger.SiteCreated{Site: site}, &ledger.PolicyAdopted{SHA256: sum, Text: string(cfg.Policy), How: "init"}}
-		if p.Profile == policy.Demo {
-			entries = append(entries, &ledger.Founding{Policy: sum, Owners: p.Site.Owners, Keys: []string{}, How: "demo"})
+		if _, _, err := tx.Append(c.entry(ledger.ActorRoot, ledger.Subject{}, &ledger.SiteCreated{Site: site})); err != nil {
+			return err
 		}
-		for _, e := range entries {
-			if _, _, err := tx.Append(c.entry(ledger.ActorRoot, ledger.Subject{}, e)); err != nil {
-				return err
-			}
+		if err := c.appendPolicy(tx, ledger.ActorRoot, &ledger.PolicyAdopted{SHA256: sum, How: ledger.AdoptedAtInit}, string(cfg.Policy)); err != nil || p.Profile != policy.Demo {
+			return err
 		}
-		return nil
+		_, _, err := tx.Append(c.entry(ledger.ActorRoot, ledger.Subject{}, &ledger.Founding{Policy: sum, Owners: p.Site.Owners, Keys: []string{}, How: "demo"}))
+		return err
 	})
 }

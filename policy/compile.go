@@ -161,6 +161,7 @@ func (c *compiler) site(f *file) {
 		return out
 	}
 	c.p.Site.Owners = list("owners", "nobody could change the policy", f.Site.Owners, true)
+	c.p.Site.Signers = c.signers(f)
 	c.p.Site.Operators = list("operators", "nobody could invite, join or revoke", f.Site.Operators, true)
 	c.p.Site.Readers = list("readers", "without a reader no session can be recorded, so none opens", f.Site.Readers, true)
 }

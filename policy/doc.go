@@ -26,6 +26,7 @@
 //	[site]                        # lists of people or @groups
 //	name      = "example"         # goes into the CA's origin
 //	owners    = ["alice", "bob"]  # sign policies and successions
+//	signers   = 2                 # how many of them the next policy takes; default 2, with one owner or in a demo 1
 //	operators = ["@ops"]          # invite, join, revoke, import
 //	readers   = ["@reviewers"]    # whose age recipients open recordings; none, no session
 //

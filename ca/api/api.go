@@ -22,6 +22,11 @@
 //	GET  /v1/founding                 (pass of an owner, before the founding) → FoundingState
 //	POST /v1/founding                 FoundingAsk    → Challenge
 //	POST /v1/founding/{id}/signature  Signed         → FoundingState
+//	GET  /v1/policy                   (pass) → PolicyState: the policy in force, and what owners are to sign as the next (policy.go)
+//	POST /v1/policy/proposal          (pass of an owner) the text → PolicyState
+//	POST /v1/policy/withdrawal        (pass of an owner) PolicyWithdraw → PolicyState
+//	POST /v1/policy                   PolicyAsk      → Challenge
+//	POST /v1/policy/{id}/signature    Signed         → PolicyState
 //	POST /v1/renewals                 RenewalAsk     → Challenge
 //	POST /v1/renewals/{id}/signature  Signed         → RenewalState
 //	POST /v1/losses                   LossAsk        → Challenge

@@ -77,7 +77,7 @@ func Diff(before, after string) string {
 				count.x++
 				count.y++
 			}
-			fmt.Fprintf(&out, "@@ -%s +%s @@\n", place(at.x, count.x), place(at.y, count.y))
+			fmt.Fprintf(&out, "@@ -%s +%s @@\n", span(at.x, count.x), span(at.y, count.y))
 			for _, s := range hunk {
 				out.WriteString(s)
 				if !strings.HasSuffix(s, "\n") {
@@ -103,7 +103,7 @@ func Diff(before, after string) string {
 
 type pair struct{ x, y int }
 
-func place(at, n int) string {
+func span(at, n int) string {
 	if n > 0 {
 		at++
 	}
