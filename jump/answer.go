@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/ca/api"
+	"breakglass/internal/forward"
 	"breakglass/internal/name"
 	"breakglass/internal/sshcert"
 	"breakglass/internal/statement"
@@ -36,6 +37,7 @@ type order struct {
 	hostKeys   []ssh.PublicKey
 	hostCAs    []ssh.PublicKey
 	recipients []age.Recipient
+	forwards   []forward.Forward
 	left       time.Duration // to the grant's end, by the CA's clock
 }
 
@@ -111,6 +113,13 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 		return nil, bad("no host address")
 	case len(d.hostKeys)+len(d.hostCAs) == 0:
 		return nil, bad("no host key: nothing tells the host from an impostor")
+	}
+	for _, x := range o.Forwards {
+		f, err := forward.Parse(x)
+		if err != nil {
+			return nil, bad("%w", err)
+		}
+		d.forwards = append(d.forwards, f)
 	}
 	if d.recipients, err = transcript.ParseRecipients(o.Recipients); err != nil {
 		return nil, bad("%w", err)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"breakglass/internal/forward"
 	"breakglass/transcript"
 )
 
@@ -27,20 +28,14 @@ var (
 
 const keepalive = "keepalive@openssh.com"
 
-// refusedText is what a person reads about something that isn't recorded yet.
+// refusedText is what a person reads about something that isn't recorded, and is therefore refused.
 func refusedText(what string) string {
-	return fmt.Sprintf("breakglass: %s is not recorded yet, so refused", what)
+	return fmt.Sprintf("breakglass: %s is not recorded, so refused", what)
 }
 
 // whatIs names channel types and requests as people know them, with what to do instead.
 func whatIs(typ string) string {
 	switch typ {
-	case "direct-tcpip":
-		return "port forwarding (-L, -D, -W)"
-	case "tcpip-forward":
-		return "remote port forwarding (-R)"
-	case "direct-streamlocal@openssh.com", "streamlocal-forward@openssh.com":
-		return "socket forwarding"
 	case "x11-req", "x11":
 		return "X11 forwarding (use -x)"
 	case "auth-agent-req@openssh.com", "auth-agent@openssh.com":
@@ -51,10 +46,11 @@ func whatIs(typ string) string {
 	return fmt.Sprintf("%q", typ[:min(len(typ), maxType)])
 }
 
-// channel is one session channel, proxied.
+// channel is one channel, proxied: a session's, or a forward's.
 type channel struct {
 	s            *session
 	id           uint32
+	forward      bool // data and its ends, no requests
 	client, host ssh.Channel
 	ready        atomic.Bool // both are set
 
@@ -72,6 +68,42 @@ type channel struct {
 	errMu sync.Mutex // one writer of extended data at a time
 }
 
+func newChannel(s *session, id uint32, forward bool) *channel {
+	c := &channel{s: s, id: id, forward: forward, gate: make(chan struct{}), exited: make(chan struct{})}
+	if forward { // nothing has to be started, and nothing will say how it ended
+		c.open()
+		c.exit()
+	}
+	return c
+}
+
+// openEvent is a step of a channel's opening, as it is recorded.
+func openEvent(id uint32, from transcript.Side, typ string, o transcript.Opening) transcript.Event {
+	o.From, o.Type = from, clipType(typ)
+	return transcript.Event{Kind: transcript.KindOpen, Chan: id, Data: o.Encode()}
+}
+
+// deny refuses a channel, and passes nothing on. Recorded before it is answered, like everything.
+func (s *session) deny(nc ssh.NewChannel, id uint32, from transcript.Side, reason ssh.RejectionReason, text string) {
+	typ := nc.ChannelType()
+	s.rec.now(openEvent(id, from, typ, transcript.Opening{Step: transcript.Asked, Extra: clip(nc.ExtraData())}),
+		openEvent(id, from, typ, transcript.Opening{Step: transcript.Denied, Reason: uint32(reason), Message: text}))
+	nc.Reject(reason, text)
+}
+
+// admit counts a channel in, or denies it: the grant is looked at again at every opening.
+func (s *session) admit(c *channel, nc ssh.NewChannel, from transcript.Side) bool {
+	switch {
+	case s.isCut():
+		s.deny(nc, c.id, from, ssh.ConnectionFailed, "breakglass: the session is over")
+		return false
+	case !s.add(c):
+		s.deny(nc, c.id, from, ssh.ResourceShortage, fmt.Sprintf("breakglass: no more than %d channels in one session", maxChannels))
+		return false
+	}
+	return true
+}
+
 // serveChannel handles a channel that the person's client opens.
 func (s *session) serveChannel(nc ssh.NewChannel) {
 	if !s.enter() {
@@ -81,35 +113,50 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 	defer s.leave()
 	defer s.guard("channel")
 	id := s.number()
-	event := func(o transcript.Opening) transcript.Event {
-		o.From, o.Type = transcript.FromPerson, clipType(nc.ChannelType())
-		return transcript.Event{Kind: transcript.KindOpen, Chan: id, Data: o.Encode()}
-	}
-	deny := func(reason ssh.RejectionReason, text string) {
-		// Recorded before it is answered, like everything.
-		s.rec.now(event(transcript.Opening{Step: transcript.Asked, Extra: clip(nc.ExtraData())}),
-			event(transcript.Opening{Step: transcript.Denied, Reason: uint32(reason), Message: text}))
-		nc.Reject(reason, text)
-	}
-	if nc.ChannelType() != "session" {
-		deny(ssh.Prohibited, refusedText(whatIs(nc.ChannelType())))
+	isForward := false
+	switch typ := nc.ChannelType(); typ {
+	case "session":
+		if len(nc.ExtraData()) > 0 {
+			s.deny(nc, id, transcript.FromPerson, ssh.ConnectionFailed, "breakglass: malformed channel open")
+			return
+		}
+	case forward.OpenLocal, forward.OpenLocalUnix:
+		if _, text := s.judgeForward(typ, nc.ExtraData()); text != "" {
+			s.deny(nc, id, transcript.FromPerson, ssh.Prohibited, text)
+			return
+		}
+		isForward = true
+	default:
+		s.deny(nc, id, transcript.FromPerson, ssh.Prohibited, refusedText(whatIs(typ)))
 		return
 	}
-	if len(nc.ExtraData()) > 0 {
-		deny(ssh.ConnectionFailed, "breakglass: malformed channel open")
-		return
-	}
-	c := &channel{s: s, id: id, gate: make(chan struct{}), exited: make(chan struct{})}
-	if !s.add(c) {
-		deny(ssh.ResourceShortage, fmt.Sprintf("breakglass: no more than %d channels in one session", maxChannels))
+	c := newChannel(s, id, isForward)
+	if !s.admit(c, nc, transcript.FromPerson) {
 		return
 	}
 	defer s.remove(c)
-	if err := s.rec.now(event(transcript.Opening{Step: transcript.Asked})); err != nil {
-		nc.Reject(ssh.ConnectionFailed, "breakglass: the session can't be recorded")
-		return
+	if b := s.bridge(nc, s.up.client, id, transcript.FromPerson); b != nil {
+		c.client, c.host = b.asker, b.other
+		c.ready.Store(true)
+		c.proxy(b.askerReqs, b.otherReqs)
 	}
-	host, hostReqs, err := s.up.client.OpenChannel("session", nil)
+}
+
+// bridged are the two ends of an open channel.
+type bridged struct {
+	asker, other         ssh.Channel
+	askerReqs, otherReqs <-chan *ssh.Request
+}
+
+// bridge opens at the other side what one side asks for, and answers as it did, each step recorded before it is taken. It gives nil if that
+// came to nothing.
+func (s *session) bridge(nc ssh.NewChannel, far ssh.Conn, id uint32, from transcript.Side) *bridged {
+	typ := nc.ChannelType()
+	if err := s.rec.now(openEvent(id, from, typ, transcript.Opening{Step: transcript.Asked, Extra: nc.ExtraData()})); err != nil {
+		nc.Reject(ssh.ConnectionFailed, "breakglass: the session can't be recorded")
+		return nil
+	}
+	other, otherReqs, err := far.OpenChannel(typ, nc.ExtraData())
 	if err != nil {
 		o := transcript.Opening{Step: transcript.Refused, Reason: uint32(ssh.ConnectionFailed), Message: err.Error()}
 		var refused *ssh.OpenChannelError
@@ -117,27 +164,25 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 			o.Reason, o.Message = uint32(refused.Reason), refused.Message
 		}
 		o.Message = string(clip(o.Message))
-		if s.rec.now(event(o)) != nil { // the host's words, and nobody would know of them
+		if s.rec.now(openEvent(id, from, typ, o)) != nil { // the other side's words, and nobody would know of them
 			o.Reason, o.Message = uint32(ssh.ConnectionFailed), "breakglass: the session can't be recorded"
 		}
 		nc.Reject(ssh.RejectionReason(o.Reason), o.Message)
-		return
+		return nil
 	}
-	if err := s.rec.now(event(transcript.Opening{Step: transcript.Done})); err != nil {
-		host.Close()
+	if err := s.rec.now(openEvent(id, from, typ, transcript.Opening{Step: transcript.Done})); err != nil {
+		other.Close()
 		nc.Reject(ssh.ConnectionFailed, "breakglass: the session can't be recorded")
-		go ssh.DiscardRequests(hostReqs)
-		return
+		go ssh.DiscardRequests(otherReqs)
+		return nil
 	}
-	client, clientReqs, err := nc.Accept()
+	asker, askerReqs, err := nc.Accept()
 	if err != nil {
-		host.Close()
-		go ssh.DiscardRequests(hostReqs)
-		return
+		other.Close()
+		go ssh.DiscardRequests(otherReqs)
+		return nil
 	}
-	c.client, c.host = client, host
-	c.ready.Store(true)
-	c.proxy(clientReqs, hostReqs)
+	return &bridged{asker, other, askerReqs, otherReqs}
 }
 
 // proxy ends when both sides have closed the channel.
@@ -221,6 +266,9 @@ func (c *channel) exit() { c.exitOnce.Do(func() { close(c.exited) }) }
 func (c *channel) open() { c.gateOnce.Do(func() { close(c.gate) }) }
 
 func (c *channel) writeStderr(b []byte) error {
+	if c.forward { // no such stream there
+		return nil
+	}
 	c.errMu.Lock()
 	defer c.errMu.Unlock()
 	_, err := c.client.Stderr().Write(b)
@@ -241,7 +289,7 @@ func (c *channel) request(req *ssh.Request, from transcript.Side) {
 			return
 		}
 	}
-	if len(req.Payload) > maxPayload {
+	if len(req.Payload) > maxPayload || c.forward {
 		allowed = false
 	}
 	if !allowed {

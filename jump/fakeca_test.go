@@ -49,6 +49,7 @@ type authority struct {
 	finished  map[name.SessionID]api.FinishAsk
 	until     time.Duration                 // grant's rest; an hour if 0
 	idle      int                           // seconds
+	forwards  []string                      // that every session has
 	down      bool                          // answers nothing
 	problem   *api.Problem                  // refuses sessions
 	mangle    func(*api.SessionAnswer)      // lies
@@ -189,7 +190,7 @@ func (a *authority) OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.
 		return nil, &api.Problem{Status: 403, Code: api.CodeSession, Detail: "no such host", Next: []string{"breakglass grants"}}
 	}
 	now := time.Now()
-	sess, err := sign(sshcert.NewSession(key, "alice", g, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, false, now), sshcert.Session, a.sessionCA)
+	sess, err := sign(sshcert.NewSession(key, "alice", g, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, len(a.forwards) > 0, now), sshcert.Session, a.sessionCA)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +202,7 @@ func (a *authority) OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.
 	id := g.Request.Session(a.opened[g.Request])
 	o := &ledger.SessionOpened{Door: q.Door, Peer: q.Peer, SSHSession: q.SSHSession, Serial: cert.Serial, Key: q.Key, Certificate: authorizedKey(sess),
 		Addresses: []string{h.address}, HostKeys: h.hostKeys, HostCAs: h.hostCAs, Until: ledger.At(now.Add(left)), IdleSeconds: a.idle,
-		Recipients: []string{a.reader.Recipient().String()}, Readers: []name.Person{"bob"}, Rule: "test"}
+		Recipients: []string{a.reader.Recipient().String()}, Readers: []name.Person{"bob"}, Rule: "test", Forwards: a.forwards}
 	if a.change != nil {
 		a.change(o)
 	}

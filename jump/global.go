@@ -3,6 +3,7 @@ package jump
 import (
 	"golang.org/x/crypto/ssh"
 
+	"breakglass/internal/forward"
 	"breakglass/transcript"
 )
 
@@ -15,7 +16,7 @@ func globalEvent(step transcript.Step, from transcript.Side, req *ssh.Request, t
 }
 
 // globalRequest handles a global request of the person's client. They come one at a time, so nothing here may block.
-func (s *session) globalRequest(req *ssh.Request) (ok bool, payload []byte) {
+func (s *session) globalRequest(person ssh.Conn, req *ssh.Request) (ok bool, payload []byte) {
 	if !s.enter() {
 		return false, nil
 	}
@@ -33,6 +34,10 @@ func (s *session) globalRequest(req *ssh.Request) (ok bool, payload []byte) {
 			s.up.client.SendRequest(req.Type, false, req.Payload)
 		}
 		return true, nil
+	}
+	switch req.Type {
+	case forward.Listen, forward.ListenUnix, forward.Cancel, forward.CancelUnix:
+		return s.listenRequest(person, req)
 	}
 	text := refusedText(whatIs(req.Type))
 	s.rec.now(globalEvent(transcript.Asked, transcript.FromPerson, req, ""), globalEvent(transcript.Denied, transcript.FromPerson, req, text))
@@ -57,12 +62,12 @@ func (s *session) serveHost() {
 	s.spawn("channels of the host", func() {
 		for nc := range s.up.chans {
 			id := s.number()
-			text := refusedText(whatIs(nc.ChannelType()))
-			o := transcript.Opening{Step: transcript.Asked, From: transcript.FromHost, Type: clipType(nc.ChannelType()), Extra: clip(nc.ExtraData())}
-			asked := transcript.Event{Kind: transcript.KindOpen, Chan: id, Data: o.Encode()}
-			o = transcript.Opening{Step: transcript.Denied, From: transcript.FromHost, Type: o.Type, Reason: uint32(ssh.Prohibited), Message: text}
-			s.rec.now(asked, transcript.Event{Kind: transcript.KindOpen, Chan: id, Data: o.Encode()})
-			nc.Reject(ssh.Prohibited, text)
+			switch nc.ChannelType() {
+			case forward.OpenRemote, forward.OpenRemoteUnix:
+				s.spawn("forwarded channel", func() { s.serveForwarded(nc, id) })
+			default:
+				s.deny(nc, id, transcript.FromHost, ssh.Prohibited, refusedText(whatIs(nc.ChannelType())))
+			}
 		}
 	})
 }

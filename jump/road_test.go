@@ -90,9 +90,9 @@ func TestWhatStockToolsSee(t *testing.T) {
 		{"a host that doesn't read", nil, []string{"exec 0<&-; sleep 0.1; exit 4"}, strings.Repeat("x", 4<<20), 4, "", "", nil},
 		{"a subsystem that isn't there", []string{"-s"}, []string{"nosuch"}, "", 255, "", "subsystem request failed on channel 0\n", []string{"refused person subsystem"}},
 		{"no command, no channel: -N ends with its connection", []string{"-N", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=1", "-R", "0:127.0.0.1:1", "-o", "ExitOnForwardFailure=yes"}, nil, "", 255, "",
-			"Error: remote port forwarding failed for listen port 0\n", []string{"denied person tcpip-forward", "not recorded yet, so refused"}},
-		{"port forwarding: -W", []string{"-W", "127.0.0.1:1"}, nil, "", 255, "", "channel 0: open failed: administratively prohibited: breakglass: port forwarding (-L, -D, -W) is not recorded yet, so refused\nstdio forwarding failed\n",
-			[]string{"denied person direct-tcpip", "not recorded yet"}},
+			"Error: remote port forwarding failed for listen port 0\n", []string{"denied person tcpip-forward", "is not in this grant"}},
+		{"port forwarding: -W", []string{"-W", "127.0.0.1:1"}, nil, "", 255, "", "channel 0: open failed: administratively prohibited: breakglass: the forward \"local 127.0.0.1:1\" is not in this grant; ask for it: breakglass request --forward \"local 127.0.0.1:1\" " + w.login + "@web01\nstdio forwarding failed\n",
+			[]string{"denied person direct-tcpip", "is not in this grant"}},
 		{"agent forwarding is refused, the command runs", []string{"-A"}, []string{"echo [$SSH_AUTH_SOCK]"}, "", 0, "[]\n", "", nil},
 	} {
 		t.Run(c.is, func(t *testing.T) {

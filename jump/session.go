@@ -54,6 +54,8 @@ type session struct {
 	channels map[*channel]struct{}
 	timers   []*time.Timer
 
+	remotes remotes
+
 	wg   sync.WaitGroup // everything that passes or records
 	once sync.Once
 	done chan struct{} // closed when all is told
