@@ -304,7 +304,7 @@ func (j *Jump) channel(_ *front.Server, c *ssh.ServerConn, nc ssh.NewChannel, _ 
 func (j *Jump) globalRequest(ctx front.Context, _ *front.Server, req *ssh.Request) (bool, []byte) {
 	c, _ := ctx.Value(front.ContextKeyConn).(*ssh.ServerConn)
 	if s := sessionOf(c); s != nil {
-		return s.globalRequest(req)
+		return s.globalRequest(c, req)
 	}
 	return false, nil
 }
