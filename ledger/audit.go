@@ -177,7 +177,8 @@ type Audit struct {
 	policy      statement.Hash
 	policies    map[statement.Hash]string
 	pieces      map[statement.Hash]string // of policies' texts
-	read        *terms                    // of the policy in force, once they were asked for
+	imported    map[statement.Hash]*PolicyImported
+	read        *terms // of the policy in force, once they were asked for
 	keys        map[string]*PersonKey
 	invites     map[statement.Hash]*InviteCreated
 	jumps       map[name.Jump]*machine
@@ -297,6 +298,8 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.policySignedBy(f)
 	case *PolicyRefused:
 		a.policyRefused(f)
+	case *PolicyImported:
+		a.policyImported(f)
 	case *Founding:
 		a.founding(f)
 	case *InviteCreated:

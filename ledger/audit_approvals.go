@@ -233,4 +233,4 @@ func (a *Audit) grantExtended(f *GrantExtended) {
 }
 
 // PolicyText is an adopted policy's; "" is one that no entry holds.
-func (a *Audit) PolicyText(h statement.Hash) string { return a.policies[h] }
+func (a *Audit) PolicyText(h statement.Hash) string { return a.importedText(h) }

@@ -16,7 +16,7 @@ var All = []Facts{
 	&TOTPEnrolled{}, &TOTPRemoved{}, &TOTPUsed{}, &TOTPRefused{}, &TOTPLocked{}, &TOTPUnlocked{},
 	&Revoked{},
 	&KeyUnlocked{}, &PersonLocked{}, &PersonUnlocked{}, &ClockAccepted{},
-	&PolicyText{}, &PolicySigned{}, &PolicyRefused{},
+	&PolicyText{}, &PolicySigned{}, &PolicyRefused{}, &PolicyImported{},
 }
 
 // Site is what a client, a jump and a host have to know of the installation; all keys are public halves. The first of
