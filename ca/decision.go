@@ -44,6 +44,10 @@ func (c *CA) weigh(tx *state.Tx, w *weighing, used *ledger.Used) (policy.Decisio
 	if f.TOTP, err = c.totpOf(tx, w.r); err != nil {
 		return policy.Decision{}, err
 	}
+	f.OnCall = c.onCall.facts(p, w.r.Person, now)
+	if f.Live, err = live(tx, p, w.r, now); err != nil {
+		return policy.Decision{}, err
+	}
 	f.Approved, f.Refused = verdicts(w.approved)
 	*used = usedFacts(p, w.sources, nil)
 	used.Key, used.Touch = f.Key.String(), ledger.Touch{Key: w.key.Fingerprint, Flags: w.touch.Flags, Counter: w.touch.Counter}

@@ -72,6 +72,7 @@ type CA struct {
 	listening   *listening
 	revocations krlCache
 	seen        *seen
+	onCall      *onCallLists
 	decoySeed   [32]byte
 	clocks      clocks
 	callLimits  *callLimits
@@ -128,6 +129,7 @@ func Open(cfg Config) (*CA, error) {
 	c.callLimits = newCallLimits(c.file.Limits, cfg.Now)
 	c.strangers = newStrangers(c)
 	c.changes, c.seen, c.listening = newChanges(), newSeen(), newListening()
+	c.onCall = newOnCallLists(cfg.Dir)
 	if err := c.loadPolicy(); err != nil {
 		c.state.Close()
 		return nil, err
@@ -248,6 +250,7 @@ type Status struct {
 	// Founding is what is missing until the site is founded; nil once it is.
 	Founding *api.FoundingState
 	Rootless []string // models of the policy for which no root certificate is at hand
+	OnCall   []OnCallStatus
 }
 
 // JumpStatus is one jump's line.
@@ -300,6 +303,7 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 	_, st.Checkpoint = c.state.Head()
 	st.GeoCountry, _ = c.geo.Built()
 	st.Rootless = c.missingRoots(c.policy.Load())
+	st.OnCall = c.onCall.status(c.policy.Load(), c.now())
 	return st, err
 }
 

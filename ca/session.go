@@ -270,7 +270,7 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	d := policy.DecideSession(p, policy.Grant{Request: policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Allowed.Minutes,
 		Reason: asked.Reason, Ticket: asked.Ticket, Failure: asked.Failure, Severity: asked.Severity, Forwards: forwards, Drill: asked.Drill != ""}, Start: r.AllowedAt, End: r.Until},
 		policy.Facts{Now: now, Sources: sources, Touch: policy.TriOf(touch.UserPresent()), UV: policy.TriOf(touch.UserVerified()), Key: keyState, TOTP: code,
-			Approved: r.Allowed.Used.Approved, Overridden: r.Allowed.Overridden > 0})
+			Approved: r.Allowed.Used.Approved, Overridden: r.Allowed.Overridden > 0, OnCall: c.onCall.facts(p, r.Person, now)})
 	if d.Outcome != policy.Allow {
 		more := reasonsOf(d.Reasons)
 		if len(more) == 0 {

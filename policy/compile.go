@@ -25,6 +25,9 @@ type compiler struct {
 func (c *compiler) compile(f *file) {
 	c.people(f)
 	c.networks(f)
+	c.windows(f)
+	c.oncall(f)
+	c.failures(f)
 	c.profile(f)
 	c.site(f)
 	c.always(f)
@@ -238,6 +241,7 @@ func (c *compiler) always(f *file) {
 	a.Grace = c.duration(in.Grace, at("grace"), DefaultGrace)
 	a.Idle = c.duration(in.Idle, at("idle"), DefaultIdle)
 	a.Override = c.override(in.Override, at("override"), DefaultOverride)
+	c.measures(in, at)
 	if c.ix.has(at("approvers")...) && len(in.Approvers) == 0 {
 		c.at(at("approvers"), "leave the key out: then owners and operators approve", "an empty list of approvers")
 	}
@@ -479,6 +483,7 @@ func (c *compiler) rule(in *fileRule, i int) {
 			r.approvers[n] = true
 		}
 	}
+	c.circumstancesOf(&r, in, i)
 	r.Override = c.override(in.Override, at("override"), 0)
 	r.Wait = c.duration(in.Wait, at("wait"), DefaultWait)
 	r.Idle = c.duration(in.Idle, at("idle"), c.p.Always.Idle)

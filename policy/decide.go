@@ -208,6 +208,8 @@ func (e *evaluation) always() *HostInfo {
 	if q.Minutes < 0 {
 		e.fail(line, Reason{MinutesInvalid, fmt.Sprintf("%d minutes were asked for", q.Minutes), "ask for a positive number, or for none to get what the rule gives"})
 	}
+	e.declared(line)
+	e.grants(line)
 	e.place(nil)
 
 	host := p.host(q.Host)
@@ -296,6 +298,7 @@ func (e *evaluation) conditions(r *Rule) {
 		}
 	}
 	e.place(r)
+	e.circumstances(r)
 	for _, f := range e.req.Forwards {
 		if !slices.ContainsFunc(r.Forwards, func(g Forward) bool { return g.Allows(f) }) {
 			next := fmt.Sprintf("rule %q allows no forwards: ask without", r.Name)

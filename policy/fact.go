@@ -135,6 +135,7 @@ type OnCall struct {
 	List    name.Roster `json:"list"`
 	On      Tri         `json:"on"`
 	Written time.Time   `json:"written,omitzero"` // when the file was last written; zero is unknown
+	Doubt   string      `json:"doubt,omitempty"`  // of an unknown one: why
 }
 
 // Live are the grants that are alive now, but for the one that the request is about (of an override or an extension).

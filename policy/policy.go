@@ -178,6 +178,8 @@ type Rule struct {
 	who, approvers map[name.Person]bool
 	hosts          hostSet
 	ticket         *regexp.Regexp
+	when, notWhen  []*Window
+	rosters        []*Roster
 }
 
 // Person finds an entry of [people].

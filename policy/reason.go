@@ -38,6 +38,16 @@ const (
 	OverrideEarly      Code = "override_too_early" // before the rule's time
 	GrantEnded         Code = "grant_ended"
 	GrantNotStarted    Code = "grant_not_started"
+	OutsideWindow      Code = "outside_window"
+	InsideWindow       Code = "inside_window" // of not_when
+	NotOnCall          Code = "not_on_call"
+	OnCallUnknown      Code = "oncall_unknown" // the list is missing, unreadable, too old
+	SeverityUnknown    Code = "severity_unknown"
+	SeverityNotAllowed Code = "severity_not_allowed"
+	FailureUnknown     Code = "failure_unknown"
+	FailureMissing     Code = "failure_missing"
+	FailureNotAllowed  Code = "failure_not_allowed"
+	TooManyGrants      Code = "too_many_grants"
 )
 
 // Codes lists every code.
@@ -45,7 +55,8 @@ func Codes() []Code {
 	return []Code{UnknownPerson, UnknownHost, KindNotAllowed, KeyNotKnown, KeyIsPending, KeyIsSuspended, KeyIsLapsed, KeyIsRevoked,
 		TouchMissing, UVMissing, ReasonTooShort, MinutesInvalid, AddressUnknown, NetworkDenied, CountryDenied, CountryUnknown,
 		AnonymousDenied, AnonymousUnknown, NoRule, HostNotAllowed, LoginNotAllowed, NetworkNotAllowed, TicketMissing, TicketInvalid,
-		ForwardsNotAllowed, DrillOnly, TOTPMissing, Vetoed, OverrideEarly, GrantEnded, GrantNotStarted}
+		ForwardsNotAllowed, DrillOnly, TOTPMissing, Vetoed, OverrideEarly, GrantEnded, GrantNotStarted,
+		OutsideWindow, InsideWindow, NotOnCall, OnCallUnknown, SeverityUnknown, SeverityNotAllowed, FailureUnknown, FailureMissing, FailureNotAllowed, TooManyGrants}
 }
 
 // Reason is one thing that speaks against a request: what happened and why (Detail), and what to do or type (Next).

@@ -22,7 +22,7 @@ type test struct {
 	reasons []Code
 }
 
-// testTime is the Now of every [[test]]: a policy's tests must not change their answer from one day to the next.
+// testTime is the Now of a [[test]] that gives no time: a policy's tests must not change their answer from one day to the next.
 var testTime = time.Date(2026, 1, 15, 3, 0, 0, 0, time.UTC)
 
 // TestResult is what became of one [[test]].
@@ -111,8 +111,8 @@ func (c *compiler) test(in *fileTest, i int, seen map[string]bool) {
 		q.Forwards = append(q.Forwards, f)
 	}
 
+	c.testMoment(in, &t, at)
 	f := &t.facts
-	f.Now = testTime
 	f.Touch = c.tri(in.Touch, at("touch"), Yes)
 	f.UV = c.tri(in.UV, at("uv"), Yes)
 	f.Key = KeyLive
@@ -155,7 +155,7 @@ func (c *compiler) test(in *fileTest, i int, seen map[string]bool) {
 }
 
 func (c *compiler) testSources(in *fileTest, t *test, at func(string) []string) {
-	built := testTime.Add(-time.Duration(c.number(in.GeoAgeDays, at("geo_age_days"), 0, 0, 10*maxGeoAgeDays)) * 24 * time.Hour)
+	built := t.facts.Now.Add(-time.Duration(c.number(in.GeoAgeDays, at("geo_age_days"), 0, 0, 10*maxGeoAgeDays)) * 24 * time.Hour)
 	if len(in.From) == 0 {
 		c.at(at("from"), `write from = ["203.0.113.9"]`, "the test says from no address")
 	}

@@ -62,8 +62,11 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 	case *ledger.ApprovalGiven:
 		return t.applyApproval(idx, e, f)
 	case *ledger.GrantAllowed:
-		return t.exec(`UPDATE requests SET state = 'allowed', allowed = $1, allowed_at = $2, until = $3, overridden = $4 WHERE id = $5`,
-			text(f), at, f.Until.UnixMicro(), f.Overridden, string(s.Request))
+		if err := t.exec(`UPDATE requests SET state = 'allowed', allowed = $1, allowed_at = $2, until = $3, overridden = $4 WHERE id = $5`,
+			text(f), at, f.Until.UnixMicro(), f.Overridden, string(s.Request)); err != nil {
+			return err
+		}
+		return t.applyPlace(at, s.Request, s.Person, f.Rule, f.Used.Addresses, f.Until.UnixMicro())
 	case *ledger.GrantExtended:
 		return t.applyExtended(e, f)
 	case *ledger.CertificateIssued:

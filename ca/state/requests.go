@@ -191,5 +191,8 @@ func (t *Tx) applyExtended(e *ledger.Entry, f *ledger.GrantExtended) error {
 		text(a), e.Time.UnixMicro(), f.Until.UnixMicro(), f.Overridden, string(g.ID)); err != nil {
 		return err
 	}
+	if err := t.applyPlace(e.Time.UnixMicro(), g.ID, g.Person, f.Rule, f.Used.Addresses, f.Until.UnixMicro()); err != nil {
+		return err
+	}
 	return t.exec(`UPDATE requests SET state = 'allowed', allowed_at = $1 WHERE id = $2`, e.Time.UnixMicro(), string(f.Request))
 }

@@ -27,7 +27,8 @@ CREATE TABLE passes (id TEXT PRIMARY KEY, holder TEXT NOT NULL UNIQUE, person TE
 CREATE TABLE jumps (name TEXT PRIMARY KEY, idx INTEGER NOT NULL, jump TEXT NOT NULL, number INTEGER NOT NULL, fact TEXT NOT NULL) STRICT;
 CREATE TABLE requests (id TEXT PRIMARY KEY, state TEXT NOT NULL, kind TEXT NOT NULL, of TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL,
   client_key TEXT NOT NULL, key TEXT NOT NULL, statement TEXT NOT NULL, signed TEXT NOT NULL, opened INTEGER NOT NULL, waits TEXT NOT NULL, wait_until INTEGER NOT NULL, denied TEXT NOT NULL,
-  allowed TEXT NOT NULL, allowed_at INTEGER NOT NULL, until INTEGER NOT NULL, serial TEXT NOT NULL, certificate TEXT NOT NULL, earlier TEXT NOT NULL, overridden INTEGER NOT NULL) STRICT;
+  allowed TEXT NOT NULL, allowed_at INTEGER NOT NULL, until INTEGER NOT NULL, serial TEXT NOT NULL, certificate TEXT NOT NULL, earlier TEXT NOT NULL, overridden INTEGER NOT NULL,
+  rule TEXT NOT NULL DEFAULT '', place TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX requests_waiting ON requests (wait_until) WHERE wait_until > 0;
 CREATE INDEX requests_of ON requests (of) WHERE of <> '';
 CREATE TABLE approvals (about TEXT NOT NULL, of TEXT NOT NULL, person TEXT NOT NULL, idx INTEGER NOT NULL, key TEXT NOT NULL, verdict TEXT NOT NULL, comment TEXT NOT NULL, given INTEGER NOT NULL,
@@ -38,10 +39,10 @@ CREATE TABLE sessions (id TEXT PRIMARY KEY, request TEXT NOT NULL, n INTEGER NOT
   seconds INTEGER NOT NULL, stored INTEGER NOT NULL) STRICT;
 CREATE INDEX sessions_request ON sessions (request, n);
 CREATE TABLE nonces (nonce TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
-` + keyTables + totpTables + lockoutTables + retiredTable + revocationTables + policyTables
+` + liveTables + keyTables + totpTables + lockoutTables + retiredTable + revocationTables + policyTables
 
 // projected names the tables of projection, for Rebuild and its test.
-var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused"}
+var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "live_places", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused"}
 
 // reproject makes the tables anew from the entries if this program projects otherwise than the one that wrote them: a column more
 // needs no migration of its own.

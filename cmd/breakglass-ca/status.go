@@ -47,6 +47,16 @@ type statusJSON struct {
 	Jumps      []jumpStatus `json:"jumps"`
 	Missing    []string     `json:"missing,omitempty"` // until it is founded
 	Rootless   []string     `json:"models_without_root,omitempty"`
+	OnCall     []onCall     `json:"oncall,omitempty"`
+}
+
+// onCall is one on-call list; its fault says why nobody is on call by it.
+type onCall struct {
+	Name    string    `json:"name"`
+	File    string    `json:"file"`
+	Written time.Time `json:"written,omitzero"`
+	People  int       `json:"people"`
+	Fault   string    `json:"fault,omitempty"`
 }
 
 type jumpStatus struct {
@@ -57,12 +67,15 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		s.GeoCountry.UTC(), []jumpStatus{}, nil, s.Rootless}
+		s.GeoCountry.UTC(), []jumpStatus{}, nil, s.Rootless, nil}
 	if s.Founding != nil {
 		out.Missing = s.Founding.Missing
 	}
 	if s.GeoCountry.IsZero() {
 		out.Geo = time.Time{}
+	}
+	for _, l := range s.OnCall {
+		out.OnCall = append(out.OnCall, onCall{string(l.Name), l.File, l.Written, l.People, l.Fault})
 	}
 	for _, j := range s.Jumps {
 		out.Jumps = append(out.Jumps, jumpStatus{string(j.Name), j.Addresses, j.Facts})
@@ -102,6 +115,13 @@ func (a *app) printStatus(s *ca.Status) {
 		line("geo", "no database: outside of trusted networks every country is unknown")
 	} else {
 		line("geo", "of %s", s.GeoCountry.Local().Format(time.DateOnly))
+	}
+	for _, l := range s.OnCall {
+		if l.Fault != "" {
+			line("on call", "%s: nobody counts as on call: %s: %s", l.Name, l.File, l.Fault)
+			continue
+		}
+		line("on call", "%s: %s, %s of %s", l.Name, count(l.People, "person"), l.File, l.Written.Local().Format("2006-01-02 15:04"))
 	}
 	line("sessions", "%d open", s.OpenSessions)
 	if len(s.Jumps) == 0 {
