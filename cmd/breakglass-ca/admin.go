@@ -65,6 +65,10 @@ func adminHandler(c *ca.CA) http.Handler {
 		s, err := c.Status(r.Context())
 		adminAnswer(w, s, err)
 	})
+	mux.HandleFunc("GET /admin/policy", func(w http.ResponseWriter, r *http.Request) {
+		s, err := c.PolicyState(r.Context(), true)
+		adminAnswer(w, s, err)
+	})
 	mux.HandleFunc("GET /admin/keys", func(w http.ResponseWriter, r *http.Request) {
 		k, err := c.Keys(r.Context())
 		adminAnswer(w, k, err)

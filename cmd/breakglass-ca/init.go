@@ -21,7 +21,7 @@ func newInitCmd(a *app) *cobra.Command {
 			if policyFile == "" || cfg.Listen == "" {
 				return usagef("say --policy FILE and --listen IP:PORT")
 			}
-			src, err := readLimited(policyFile, cmd.InOrStdin(), policy.MaxFileBytes)
+			src, err := readPolicyText(cmd, policyFile)
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ func newInitCmd(a *app) *cobra.Command {
 	})
 	seal.add(c)
 	f := c.Flags()
-	f.StringVar(&policyFile, "policy", "", "the first policy")
+	f.StringVar(&policyFile, "policy", "", "the first policy, a `FILE` or a directory of files")
 	f.StringVar(&cfg.Listen, "listen", "", "IP:PORT to listen on")
 	f.StringArrayVar(&cfg.Advertise, "advertise", nil, "IP:PORT where clients reach it, if it is another (again for more)")
 	f.StringVar(&cfg.Geo.Country, "geo", "", "a MaxMind country database")

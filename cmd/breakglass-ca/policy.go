@@ -15,7 +15,7 @@ import (
 
 func newPolicyCmd(a *app) *cobra.Command {
 	return group("policy", "Check, test and explain a policy file",
-		newPolicyCheckCmd(a), newPolicyTestCmd(a), newPolicyExplainCmd(a))
+		newPolicyCheckCmd(a), newPolicyTestCmd(a), newPolicyExplainCmd(a), newPolicyStatusCmd(a))
 }
 
 // parsePolicy reads a policy without running its own tests.

@@ -36,6 +36,7 @@ func newServeCmd(a *app) *cobra.Command {
 				return err
 			}
 			defer stop()
+			defer reloadOnHangup(cmd.Context(), c, log)()
 			if err := c.Serve(cmd.Context()); err != nil && cmd.Context().Err() == nil {
 				return err
 			}
