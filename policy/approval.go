@@ -21,9 +21,7 @@ type need struct {
 // needed counts. A circumstance never makes a request impossible: no more approvals are added than there are approvers.
 func (e *evaluation) needed(r *Rule) need {
 	n := need{all: r.Approvals}
-	if e.req.Kind != KindSession { // what came up since the grant was given is the next request's
-		n.added = e.added()
-	}
+	n.added = e.added()
 	approvers := r.approversFor(e.req.Person)
 	n.added = n.added[:max(0, min(len(n.added), len(approvers)-r.Approvals))]
 	n.all += len(n.added)
@@ -48,9 +46,13 @@ func (e *evaluation) needed(r *Rule) need {
 	return n
 }
 
-// added are the circumstances, each once.
+// added are the circumstances, each once. What came up since a grant was given is the next request's, and not the session's that opens under it;
+// the place is the session's own.
 func (e *evaluation) added() []Added {
-	var out []Added
+	out := e.circumstancesOfPlace()
+	if e.req.Kind == KindSession {
+		return out
+	}
 	if e.facts.Key == KeyInGrace {
 		out = append(out, AddedGrace)
 	}

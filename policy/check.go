@@ -144,7 +144,7 @@ func (k *checker) shadowed(i int) {
 	r := &k.p.Rules[i]
 	for j := range i {
 		s := &k.p.Rules[j]
-		if s.conditional(r) || !subset(r.who, s.who) || !k.hostsWithin(r, s) {
+		if s.conditional(r) || k.p.Always.AskUnknown && !s.asksFor(r) || !subset(r.who, s.who) || !k.hostsWithin(r, s) {
 			continue
 		}
 		if !slices.ContainsFunc(r.Logins, func(l name.Login) bool { return !slices.Contains(s.Logins, l) }) {
@@ -162,6 +162,10 @@ func (s *Rule) conditional(r *Rule) bool {
 	if len(s.Networks) > 0 && !slices.Equal(s.Networks, r.Networks) || len(s.Countries) > 0 && !slices.Equal(s.Countries, r.Countries) {
 		return true
 	}
+	if stricter(s.DenyNetworks, r.DenyNetworks) || stricter(s.DenyCountries, r.DenyCountries) || stricter(s.Subdivisions, r.Subdivisions) ||
+		stricter(s.ASNs, r.ASNs) || stricter(s.DenyASNs, r.DenyASNs) {
+		return true
+	}
 	if s.DenyAnonymous && !r.DenyAnonymous {
 		return true
 	}
@@ -169,6 +173,9 @@ func (s *Rule) conditional(r *Rule) bool {
 		return !slices.ContainsFunc(s.Forwards, func(g Forward) bool { return g.Allows(f) })
 	})
 }
+
+// stricter tells whether a list of s is a condition that the same list of r may not be.
+func stricter[T comparable](s, r []T) bool { return len(s) > 0 && !slices.Equal(s, r) }
 
 // hostsWithin tells whether s surely takes every host that r takes.
 func (k *checker) hostsWithin(r, s *Rule) bool {
@@ -223,11 +230,11 @@ func (k *checker) unused() {
 	usedNetworks := map[name.Network]bool{}
 	for i := range k.p.Rules {
 		maps.Copy(inRule, k.p.Rules[i].who)
-		for _, n := range k.p.Rules[i].Networks {
+		for _, n := range slices.Concat(k.p.Rules[i].Networks, k.p.Rules[i].DenyNetworks) {
 			usedNetworks[n] = true
 		}
 	}
-	for _, n := range slices.Concat(k.p.Always.Trusted, k.p.Always.DenyNetworks) {
+	for _, n := range slices.Concat(k.p.Always.Trusted, k.p.Always.Networks, k.p.Always.DenyNetworks) {
 		usedNetworks[n] = true
 	}
 	for _, n := range k.p.People() {

@@ -210,24 +210,6 @@ func (c *compiler) networkNames(list, path []string) ([]name.Network, []netip.Pr
 	return names, all
 }
 
-func (c *compiler) countries(list, path []string) []string {
-	if c.ix.has(path...) && len(list) == 0 {
-		c.at(path, "leave the key out to allow any", "an empty list of countries")
-	}
-	for i, s := range list {
-		if !isCountry(s) {
-			hint := `two capital letters, ISO 3166-1, like "DE"`
-			if up := strings.ToUpper(s); up == "UK" {
-				hint = `did you mean "GB"?`
-			} else if isCountry(up) {
-				hint = fmt.Sprintf("did you mean %q?", up)
-			}
-			c.at(element(path, i), hint, "unknown country %q", s)
-		}
-	}
-	return slices.Clone(list)
-}
-
 func (c *compiler) always(f *file) {
 	a, in := &c.p.Always, &f.Always
 	at := func(key string) []string { return []string{"always", key} }
@@ -242,6 +224,7 @@ func (c *compiler) always(f *file) {
 	a.Idle = c.duration(in.Idle, at("idle"), DefaultIdle)
 	a.Override = c.override(in.Override, at("override"), DefaultOverride)
 	c.measures(in, at)
+	c.placeMeasures(in, at)
 	if c.ix.has(at("approvers")...) && len(in.Approvers) == 0 {
 		c.at(at("approvers"), "leave the key out: then owners and operators approve", "an empty list of approvers")
 	}

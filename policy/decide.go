@@ -81,6 +81,9 @@ type evaluation struct {
 	stranger bool
 	trace    func(line int, ok bool, text string)
 	reasons  []Reason
+
+	unsure, unsureOf []Reason // what the geo databases can't tell of [always]'s places and of the rule's, where that is asked of a person
+	elsewhere        bool     // a grant of the person is alive that came from another country, and that is asked of a person
 }
 
 // fail notes a reason; pass, for a trace only, that a check held.
@@ -211,6 +214,7 @@ func (e *evaluation) always() *HostInfo {
 	e.declared(line)
 	e.grants(line)
 	e.place(nil)
+	e.second(line)
 
 	host := p.host(q.Host)
 	if host == nil {

@@ -45,7 +45,7 @@ type ask struct {
 func usual() ask {
 	return ask{
 		policy.Request{Kind: policy.KindNew, Person: "alice", Host: "web01", Login: "root", Reason: reason20},
-		policy.Facts{Now: now, Touch: policy.Yes, UV: policy.Yes, Key: policy.KeyLive, Sources: []policy.Source{home("203.0.113.9")}},
+		policy.Facts{Now: now, Touch: policy.Yes, UV: policy.Yes, Key: policy.KeyLive, Sources: []policy.Source{home("203.0.113.9")}, Live: policy.Live{Known: true}},
 	}
 }
 

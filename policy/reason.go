@@ -25,7 +25,12 @@ const (
 	CountryUnknown     Code = "country_unknown"
 	AnonymousDenied    Code = "anonymous_denied"
 	AnonymousUnknown   Code = "anonymous_unknown"
-	NoRule             Code = "no_rule" // no rule names the person
+	SubdivisionDenied  Code = "subdivision_denied"
+	SubdivisionUnknown Code = "subdivision_unknown"
+	ASNDenied          Code = "asn_denied"
+	ASNUnknown         Code = "asn_unknown"
+	AnotherCountry     Code = "another_country" // a grant of the person is alive that came from another country
+	NoRule             Code = "no_rule"         // no rule names the person
 	HostNotAllowed     Code = "host_not_allowed"
 	LoginNotAllowed    Code = "login_not_allowed"
 	NetworkNotAllowed  Code = "network_not_allowed" // outside the rule's networks
@@ -54,7 +59,7 @@ const (
 func Codes() []Code {
 	return []Code{UnknownPerson, UnknownHost, KindNotAllowed, KeyNotKnown, KeyIsPending, KeyIsSuspended, KeyIsLapsed, KeyIsRevoked,
 		TouchMissing, UVMissing, ReasonTooShort, MinutesInvalid, AddressUnknown, NetworkDenied, CountryDenied, CountryUnknown,
-		AnonymousDenied, AnonymousUnknown, NoRule, HostNotAllowed, LoginNotAllowed, NetworkNotAllowed, TicketMissing, TicketInvalid,
+		AnonymousDenied, AnonymousUnknown, SubdivisionDenied, SubdivisionUnknown, ASNDenied, ASNUnknown, AnotherCountry, NoRule, HostNotAllowed, LoginNotAllowed, NetworkNotAllowed, TicketMissing, TicketInvalid,
 		ForwardsNotAllowed, DrillOnly, TOTPMissing, Vetoed, OverrideEarly, GrantEnded, GrantNotStarted,
 		OutsideWindow, InsideWindow, NotOnCall, OnCallUnknown, SeverityUnknown, SeverityNotAllowed, FailureUnknown, FailureMissing, FailureNotAllowed, TooManyGrants}
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -162,6 +163,14 @@ func (c *compiler) testSources(in *fileTest, t *test, at func(string) []string) 
 	if in.Country != "" && !isCountry(in.Country) {
 		c.at(at("country"), `two capital letters, ISO 3166-1, like "DE"; leave it out for an unknown one`, "unknown country %q", in.Country)
 	}
+	if s := in.Subdivision; s != "" {
+		if country, _, _ := strings.Cut(s, "-"); !isSubdivision(s) {
+			c.at(at("subdivision"), subdivisionHint(s), "unknown subdivision %q", s)
+		} else if country != in.Country {
+			c.at(at("subdivision"), fmt.Sprintf("write country = %q", country), "%s lies in %s", s, country)
+		}
+	}
+	asn := uint32(c.number(in.ASN, at("asn"), 0, 1, math.MaxUint32))
 	anonymous := c.tri(in.Anonymous, at("anonymous"), Unknown)
 	for n, s := range in.From {
 		a, err := netip.ParseAddr(s)
@@ -169,7 +178,11 @@ func (c *compiler) testSources(in *fileTest, t *test, at func(string) []string) 
 			c.at(element(at("from"), n), "", "%q is no address", s)
 			continue
 		}
-		t.facts.Sources = append(t.facts.Sources, Source{Addr: a, Country: in.Country, CountryBuilt: built, Anonymous: anonymous, AnonymousBuilt: built})
+		s := Source{Addr: a, Country: in.Country, CountryBuilt: built, ASN: asn, ASNBuilt: built, Anonymous: anonymous, AnonymousBuilt: built}
+		if in.Subdivision != "" {
+			s.Subdivisions = []string{in.Subdivision}
+		}
+		t.facts.Sources = append(t.facts.Sources, s)
 	}
 }
 
