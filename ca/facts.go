@@ -96,15 +96,18 @@ func (c *CA) factBody(tx *state.Tx, jump name.Jump, f *statement.Fact) (ledger.F
 		return nil, subject, badRequest("fact %d: %v", f.Number, err)
 	}
 	switch facts.(type) {
-	case *ledger.SessionEnded, *ledger.SessionCrashed, *ledger.HostKeyMismatch:
+	case *ledger.SessionEnded, *ledger.SessionCrashed, *ledger.SessionBlind, *ledger.SessionSighted, *ledger.HostKeyMismatch:
 		s, err := tx.Session(f.Session)
 		if errors.Is(err, state.ErrNotFound) || err == nil && s.Jump != jump {
 			return nil, subject, badRequest("fact %d: session %q is not of this jump", f.Number, f.Session)
 		} else if err != nil {
 			return nil, subject, err
 		}
-		if _, mismatch := facts.(*ledger.HostKeyMismatch); !mismatch && s.State != "open" {
-			return nil, subject, badRequest("fact %d: session %s is over", f.Number, f.Session)
+		switch facts.(type) {
+		case *ledger.SessionEnded, *ledger.SessionCrashed:
+			if s.State != "open" {
+				return nil, subject, badRequest("fact %d: session %s is over", f.Number, f.Session)
+			}
 		}
 		subject.Request, subject.Person, subject.Login, subject.Host = s.Request, s.Person, s.Login, s.Host
 		return facts, subject, nil

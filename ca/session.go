@@ -267,10 +267,13 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	sources := c.geo.Sources(peer)
 	used = usedFacts(p, sources, nil)
 	used.Key, used.Touch = keyState.String(), r.Allowed.Used.Touch
-	d := policy.DecideSession(p, policy.Grant{Request: policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Allowed.Minutes,
-		Reason: asked.Reason, Ticket: asked.Ticket, Failure: asked.Failure, Severity: asked.Severity, Forwards: forwards, Drill: asked.Drill != ""}, Start: r.AllowedAt, End: r.Until},
-		policy.Facts{Now: now, Sources: sources, Touch: policy.TriOf(touch.UserPresent()), UV: policy.TriOf(touch.UserVerified()), Key: keyState, TOTP: code,
-			Approved: r.Allowed.Used.Approved, Overridden: r.Allowed.Overridden > 0, OnCall: c.onCall.facts(p, r.Person, now)})
+	inquiry := policy.Inquiry{Request: policy.Request{Kind: policy.KindNew, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Allowed.Minutes,
+		Reason: asked.Reason, Ticket: asked.Ticket, Failure: asked.Failure, Severity: asked.Severity, Forwards: forwards, Drill: asked.Drill != ""},
+		Grant: &policy.GrantTime{Start: r.AllowedAt, End: r.Until},
+		Facts: policy.Facts{Now: now, Sources: sources, Touch: policy.TriOf(touch.UserPresent()), UV: policy.TriOf(touch.UserVerified()), Key: keyState, TOTP: code,
+			Approved: r.Allowed.Used.Approved, Overridden: r.Allowed.Overridden > 0, OnCall: c.onCall.facts(p, r.Person, now)}}
+	used.Asked = c.asked(&inquiry)
+	d := inquiry.Answer(p)
 	if d.Outcome != policy.Allow {
 		more := reasonsOf(d.Reasons)
 		if len(more) == 0 {
@@ -278,6 +281,8 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		}
 		return no(more[0].Code, more[0].Detail, more[1:]...)
 	}
+	allowed := used
+	used = notThePolicy(used) // of what refuses below
 	host, ok := p.Host(r.Host)
 	if !ok || len(host.HostKeys)+len(host.HostCA) == 0 {
 		return no("unknown_host", fmt.Sprintf("the policy names no key by which %s is known", r.Host))
@@ -306,8 +311,8 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		until = d.End
 	}
 	f := &ledger.SessionOpened{Door: st.Door, Peer: st.Peer, SSHSession: st.SSHSession, Serial: cert.Serial, Key: st.Key, Addresses: s.addresses,
-		HostKeys: keyTexts(host.HostKeys), HostCAs: keyTexts(host.HostCA), Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()),
-		Forwards: forwardTexts(d.Forwards, r.Allowed.Forwards), Policy: used.Policy, Rule: d.Rule, Used: used}
+		HostKeys: keyTexts(host.HostKeys), HostCAs: keyTexts(host.HostCA), Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()), Grace: int(p.Always.Grace.Seconds()),
+		Forwards: forwardTexts(d.Forwards, r.Allowed.Forwards), Policy: allowed.Policy, Rule: d.Rule, Used: allowed}
 	if r.Key != f.Used.Touch.Key {
 		f.Opener = r.Key
 	}

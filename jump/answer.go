@@ -39,6 +39,7 @@ type order struct {
 	recipients []age.Recipient
 	forwards   []forward.Forward
 	left       time.Duration // to the grant's end, by the CA's clock
+	grace      time.Duration // without the CA's sign of life
 }
 
 // checkAnswer holds the answer against the question.
@@ -123,6 +124,9 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 	}
 	if d.recipients, err = transcript.ParseRecipients(o.Recipients); err != nil {
 		return nil, bad("%w", err)
+	}
+	if d.grace = time.Duration(o.Grace) * time.Second; d.grace <= 0 {
+		d.grace = defaultGrace
 	}
 	// Both times are the CA's: our own clock has no say.
 	if d.left = o.Until.Sub(a.Now); d.left <= 0 {

@@ -94,6 +94,7 @@ func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel() // before the waiting
 	wg.Go(func() { j.hostCerts.run(work) })
 	wg.Go(func() { j.listen(work) })
+	wg.Go(func() { j.watchCA(work) })
 	forgot := make(chan error, 1)
 	wg.Go(func() {
 		if err := j.facts.Run(work); errors.Is(err, facts.ErrForgot) {

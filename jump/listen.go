@@ -21,7 +21,7 @@ import (
 const (
 	// listenWait is how long the CA holds the line when there is nothing to hear: each answer is a sign of life, so that a line that died
 	// silently is noticed in seconds, and a revocation on it comes no later than that.
-	listenWait = 4 * time.Second
+	listenWait = 3 * time.Second
 	// listenTimeout bounds such a call, proofs included.
 	listenTimeout = listenWait + 3*time.Second
 	// heardFor is how long a revocation is held against sessions that are being opened: longer than an opening takes.
@@ -29,7 +29,7 @@ const (
 	// maxHeard bounds those; the oldest is forgotten first.
 	maxHeard = 4096
 	// maxDeaf is the longest pause between calls that failed.
-	maxDeaf = 2 * time.Second
+	maxDeaf = time.Second
 )
 
 // heard is a revocation as its entry says it.
@@ -89,7 +89,7 @@ func (j *Jump) listen(ctx context.Context) {
 	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, maxDeaf
 	deaf := false
 	for ctx.Err() == nil {
-		err := j.hear(ctx)
+		err := j.hear(ctx, deaf)
 		switch {
 		case err == nil:
 			if deaf {
@@ -112,15 +112,19 @@ func (j *Jump) listen(ctx context.Context) {
 	}
 }
 
-// hear asks once and acts on what it hears.
-func (j *Jump) hear(ctx context.Context) error {
+// hear asks once and acts on what it hears. After a silence it doesn't hold the line: that the CA is back is news by itself.
+func (j *Jump) hear(ctx context.Context, deaf bool) error {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	j.mu.Lock()
 	after := j.ears.after
 	j.ears.again = cancel
 	j.mu.Unlock()
-	a, err := j.cfg.CA.JumpOrders(ctx, after, listenWait)
+	hold := listenWait
+	if deaf {
+		hold = 0
+	}
+	a, err := j.cfg.CA.JumpOrders(ctx, after, hold)
 	j.mu.Lock()
 	moved := j.ears.after != after
 	j.mu.Unlock()

@@ -45,6 +45,8 @@ type session struct {
 	extender string    // fingerprint of the hardware key on whose touch it was last extended
 	extended time.Time // when that is, on the monotonic clock; zero: as the order says
 	ends     []*time.Timer
+	blind    time.Time // since when the CA isn't heard, monotonic; zero: it is
+	blindEnd *time.Timer
 	over     bool // nothing new may begin
 	reason   string
 	parting  string // what the person is told when the session is cut

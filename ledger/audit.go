@@ -346,7 +346,7 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.sessionOpened(f)
 	case *SessionRefused:
 		a.sessionRefused()
-	case *SessionEnded, *SessionCrashed, *HostKeyMismatch:
+	case *SessionEnded, *SessionCrashed, *SessionBlind, *SessionSighted, *HostKeyMismatch:
 		a.sessionFact()
 	case *TranscriptStored:
 		a.transcriptStored(f)

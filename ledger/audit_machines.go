@@ -326,7 +326,8 @@ func (a *Audit) sessionFact() {
 	if s.Subject.Jump != name.Jump(st.Machine) {
 		a.fault(FaultSession, "jump %s speaks of a session of jump %s", st.Machine, s.Subject.Jump)
 	}
-	if _, ok := a.e.Facts.(*HostKeyMismatch); ok {
+	switch a.e.Facts.(type) {
+	case *HostKeyMismatch, *SessionBlind, *SessionSighted:
 		return
 	}
 	if h, _ := s.Head(); h != nil {

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"encoding/json"
+
 	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
@@ -11,7 +13,7 @@ var All = []Facts{
 	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
 	&KeyVouched{}, &FoundingSigned{}, &KeyProved{}, &EnrolmentRenewed{},
 	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &ApprovalGiven{}, &RequestOverridden{}, &GrantAllowed{}, &GrantExtended{}, &CertificateIssued{},
-	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &HostKeyMismatch{},
+	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &SessionBlind{}, &SessionSighted{}, &HostKeyMismatch{},
 	&TranscriptStored{}, &TranscriptRead{}, &StrangersSummed{},
 	&TOTPEnrolled{}, &TOTPRemoved{}, &TOTPUsed{}, &TOTPRefused{}, &TOTPLocked{}, &TOTPUnlocked{},
 	&Revoked{},
@@ -185,6 +187,8 @@ type Used struct {
 	Added     []string       `json:"added,omitempty"`    // circumstances that each wanted an approval more
 	TOTP      string         `json:"totp,omitempty"`     // "yes": a code of the other channel counted
 	Waited    int            `json:"waited,omitempty"`   // seconds that the request had been open
+	// Asked is what the policy was asked, policy.Inquiry's JSON: every fact that the decision stood on. A refusal that was not the policy's has none.
+	Asked json.RawMessage `json:"asked,omitempty"`
 }
 
 // UsedAddress is what was known of a source address at that moment; "" is unknown.
@@ -252,6 +256,7 @@ type SessionOpened struct {
 	HostCAs     []string       `json:"host_cas,omitempty"`
 	Until       Time           `json:"until"`
 	IdleSeconds int            `json:"idle_seconds"`
+	Grace       int            `json:"grace_seconds,omitempty"` // how long it may run without the CA's sign of life
 	Forwards    []string       `json:"forwards,omitempty"`
 	Recipients  []string       `json:"recipients"` // age recipients
 	Readers     []name.Person  `json:"readers"`    // whose they are

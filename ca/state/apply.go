@@ -30,7 +30,7 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 		return t.exec(`INSERT INTO facts_of_site (one, idx, site, policy_idx, policy, founded) VALUES (1, $1, $2, -1, '', 0)`, idx, text(f.Site))
 	case *ledger.SiteChanged:
 		return errors.Join(t.exec(`UPDATE facts_of_site SET idx = $1, site = $2`, idx, text(f.Site)), t.applyRetired(&f.Site))
-	case *ledger.PolicyText, *ledger.PolicyAdopted, *ledger.PolicySigned, *ledger.PolicyRefused:
+	case *ledger.PolicyText, *ledger.PolicyAdopted, *ledger.PolicySigned, *ledger.PolicyRefused, *ledger.PolicyImported:
 		return t.applyPolicy(idx, e)
 	case *ledger.KeyEnrolled, *ledger.KeyVouched, *ledger.FoundingSigned, *ledger.Founding, *ledger.KeyProved, *ledger.EnrolmentRenewed:
 		return t.applyKeys(idx, e)
@@ -97,7 +97,7 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 			return err
 		}
 		return t.applyFact(e)
-	case *ledger.HostKeyMismatch:
+	case *ledger.HostKeyMismatch, *ledger.SessionBlind, *ledger.SessionSighted:
 		return t.applyFact(e)
 	case *ledger.StrangersSummed:
 		if e.Statement != "" {
