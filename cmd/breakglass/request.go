@@ -248,6 +248,11 @@ func (a *app) grant(ctx context.Context, login name.Login, host name.Host, q ask
 		if q.reason != "" { // nobody should believe that it was recorded
 			a.term.Say("Grant %s is alive and used, with the reason it was asked for; this one is not recorded.", live.ID)
 		}
+		for _, f := range q.forwards {
+			if !allowsForward(live.Forwards, f) {
+				a.term.Say("Grant %s is alive and used, without the forward %q. To ask for one with it: breakglass end %s", live.ID, clean(f), live.ID)
+			}
+		}
 		return live, nil
 	}
 	g, err := a.request(ctx, login, host, q)

@@ -103,7 +103,7 @@ func (s *sshArgs) short(args []string) (int, error) {
 			switch c {
 			case 'l':
 				s.login = value
-			case 'J', 'W', 'O', 'S':
+			case 'J', 'O', 'S':
 				return 0, usagef("-%c can't be used: the session goes through a recording jump (--jump NAME chooses which)", c)
 			default:
 				s.options = append(s.options, "-"+string(c), value)
@@ -121,7 +121,8 @@ func newSSHCmd(a *app) *cobra.Command {
 		Use:   "ssh [--reason TEXT] [ssh's options] [LOGIN@]HOST [COMMAND]",
 		Short: "Break the glass: a recorded shell or command on one host",
 		Long: `Ssh asks at most for a reason, a PIN and a touch, and then runs the stock ssh in one hop through the jump that records.
-A grant that is still alive is used without asking. ssh's own short options work; ours are long:
+A grant that is still alive is used without asking. ssh's own short options work, and what -L, -R and -W name is asked for;
+ours are long:
 
   --reason TEXT --minutes N --ticket T --severity S --failure F --forward "local HOST:PORT" --drill NAME
   --totp CODE    the code of your other device, where the rule wants one
@@ -164,6 +165,11 @@ func (a *app) ssh(cmd *cobra.Command, args []string) error {
 	program, err := exec.LookPath("ssh")
 	if err != nil {
 		return withStatus(exitSSH, fmt.Errorf("stock ssh is needed: %w", err), "install openssh-client")
+	}
+	for _, w := range forwardsOf(s.options) {
+		if !slices.Contains(q.forwards, w) {
+			q.forwards = append(q.forwards, w)
+		}
 	}
 	g, err := a.grant(cmd.Context(), login, host, q)
 	if err != nil {

@@ -29,7 +29,7 @@ func TestSSHsCommandLineIsReadAsSSHReadsIt(t *testing.T) {
 		{what: "a value that is missing", args: "-p", bad: true},
 		{what: "ours with its value missing", args: "--reason", bad: true},
 		{what: "a jump of the person's own", args: "-J bastion web01", bad: true},
-		{what: "a raw forward", args: "-W a:1 web01", bad: true},
+		{what: "a raw forward", args: "-W a:1 web01", options: "-W a:1", target: "web01"},
 		{what: "a master of the person's own", args: "-S /tmp/m web01", bad: true},
 		{what: "an unknown flag", args: "-z web01", bad: true},
 	} {
