@@ -25,6 +25,9 @@ func (e *evaluation) needed(r *Rule) need {
 	approvers := r.approversFor(e.req.Person)
 	n.added = n.added[:max(0, min(len(n.added), len(approvers)-r.Approvals))]
 	n.all += len(n.added)
+	if e.facts.Waits && (e.req.Kind == KindNew || e.req.Kind == KindExtend) { // an override of nothing is refused: who asked may ask anew
+		n.all = max(n.all, 1)
+	}
 	given := 0
 	for i, a := range e.facts.Approved {
 		// Once each: one approver who sends two approvals is one approver.

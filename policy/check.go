@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"breakglass/internal/name"
 )
@@ -35,14 +36,29 @@ type Finding struct {
 
 // Check looks at a policy that loads for dead ends, dead rules and doors that stand open wider than they look. It is
 // sorted by line, errors first within one.
-func Check(p *Policy) []Finding {
-	k := &checker{p: p}
+func Check(p *Policy) []Finding { return CheckWith(p, Known{}) }
+
+// Known is what a check can be told beside the policy. Every zero value is unknown, and nothing is said of it then.
+type Known struct {
+	Now  time.Time
+	Keys map[name.Person]int // how many keys that count each person has; who is missing has none
+}
+
+// CheckWith is Check by somebody who knows more: the CA, which has the keys.
+func CheckWith(p *Policy, known Known) []Finding {
+	k := &checker{p: p, known: known}
 	k.site()
 	k.always()
 	for i := range p.Rules {
 		k.approvers(&p.Rules[i])
 		k.shadowed(i)
 	}
+	k.windows(known.Now)
+	k.lists()
+	k.keys()
+	k.people()
+	k.jumps()
+	k.playThrough()
 	k.unused()
 	k.openings()
 	k.untested()
@@ -55,6 +71,7 @@ func Check(p *Policy) []Finding {
 
 type checker struct {
 	p     *Policy
+	known Known
 	found []Finding
 }
 
@@ -159,14 +176,14 @@ func (s *Rule) conditional(r *Rule) bool {
 	if s.Drill && !r.Drill || s.ReasonMin > r.ReasonMin || s.ticket != nil && s.Ticket != r.Ticket || s.TOTP && !r.TOTP {
 		return true
 	}
-	if len(s.Networks) > 0 && !slices.Equal(s.Networks, r.Networks) || len(s.Countries) > 0 && !slices.Equal(s.Countries, r.Countries) {
+	if s.DenyAnonymous && !r.DenyAnonymous || s.MaxGrants > 0 {
 		return true
 	}
-	if stricter(s.DenyNetworks, r.DenyNetworks) || stricter(s.DenyCountries, r.DenyCountries) || stricter(s.Subdivisions, r.Subdivisions) ||
-		stricter(s.ASNs, r.ASNs) || stricter(s.DenyASNs, r.DenyASNs) {
+	if stricter(s.Networks, r.Networks) || stricter(s.DenyNetworks, r.DenyNetworks) || stricter(s.Countries, r.Countries) || stricter(s.DenyCountries, r.DenyCountries) ||
+		stricter(s.Subdivisions, r.Subdivisions) || stricter(s.ASNs, r.ASNs) || stricter(s.DenyASNs, r.DenyASNs) {
 		return true
 	}
-	if s.DenyAnonymous && !r.DenyAnonymous {
+	if stricter(s.When, r.When) || stricter(s.NotWhen, r.NotWhen) || stricter(s.OnCall, r.OnCall) || stricter(s.Severities, r.Severities) || stricter(s.Failures, r.Failures) {
 		return true
 	}
 	return slices.ContainsFunc(r.Forwards, func(f Forward) bool {
@@ -257,17 +274,29 @@ func (k *checker) unused() {
 	}
 }
 
+// jumps finds a site whose jumps can't be reached while DNS is down, and one that has a single jump.
+func (k *checker) jumps() {
+	if len(k.p.jumps) == 0 {
+		return // they may join later
+	}
+	if !slices.ContainsFunc(k.p.jumps, func(j Jump) bool {
+		return slices.ContainsFunc(j.Address, func(a string) bool { _, ok := endpointIP(a); return ok })
+	}) {
+		s := SeverityError
+		if k.p.Profile == Demo {
+			s = SeverityWarning
+		}
+		k.add(s, k.p.jumps[0].Line, "add an IP address to a jump", "with DNS down nobody could enter any host: no jump has an IP address")
+	}
+	if j := k.p.jumps[0]; len(k.p.jumps) == 1 && k.p.Profile == Production {
+		k.add(SeverityWarning, j.Line, "name a second one in [jumps]", "there is one jump: with %s down nobody could enter any host", j.Name)
+	}
+}
+
 // untested finds rules that no [[test]] is let in or sent to approvers by.
 func (k *checker) untested() {
-	tested := map[name.Rule]bool{}
-	for _, r := range Test(k.p) {
-		if r.OK() && r.Decision.Outcome != Deny {
-			tested[r.Decision.Rule] = true
-		}
-	}
-	for i := range k.p.Rules {
-		if r := &k.p.Rules[i]; !tested[r.Name] {
-			k.add(SeverityWarning, r.Line, "add a [[test]] with this rule", "no test is decided by rule %q", r.Name)
-		}
+	for _, n := range Untested(k.p) {
+		r, _ := k.p.Rule(n)
+		k.add(SeverityWarning, r.Line, "add a [[test]] with this rule", "no test is decided by rule %q", n)
 	}
 }

@@ -281,7 +281,11 @@ func (c *compiler) endpoints(list, path []string, pattern bool) []string {
 		case err != nil && s == hostPlaceholder:
 			c.at(element(path, i), fmt.Sprintf("write %q", hostPlaceholder+":22"), "%q has no port", s)
 		case err != nil:
-			c.at(element(path, i), "", "address %v", err)
+			hint := `write it like "10.0.0.5:22"`
+			if strings.Contains(err.Error(), "want") { // it says so itself
+				hint = ""
+			}
+			c.at(element(path, i), hint, "address %v", err)
 		case pattern && sample == s:
 			c.at(element(path, i), "write "+hostPlaceholder+" where the name goes", "every host of the pattern would be the one machine at %q", s)
 		case sample == s:

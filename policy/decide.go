@@ -82,14 +82,18 @@ type evaluation struct {
 	trace    func(line int, ok bool, text string)
 	reasons  []Reason
 
-	unsure, unsureOf []Reason // what the geo databases can't tell of [always]'s places and of the rule's, where that is asked of a person
-	elsewhere        bool     // a grant of the person is alive that came from another country, and that is asked of a person
+	unsure, unsureOf []Reason       // what the geo databases can't tell of [always]'s places and of the rule's, where that is asked of a person
+	elsewhere        bool           // a grant of the person is alive that came from another country, and that is asked of a person
+	lines            map[Reason]int // where each reason comes from, if somebody wants to know (AnswerLines)
 }
 
 // fail notes a reason; pass, for a trace only, that a check held.
 func (e *evaluation) fail(line int, r Reason) {
 	if e.trace != nil {
 		e.trace(line, false, r.Detail+" ("+string(r.Code)+")")
+	}
+	if e.lines != nil {
+		e.lines[r] = line
 	}
 	e.reasons = append(e.reasons, r)
 }
@@ -219,7 +223,7 @@ func (e *evaluation) always() *HostInfo {
 	host := p.host(q.Host)
 	if host == nil {
 		next := "breakglass-ca policy explain shows what the policy knows; an owner may add the host"
-		if hint := suggest(string(q.Host), sortedKeys(p.hosts)); hint != "" {
+		if hint := didYouMean(string(q.Host), sortedKeys(p.hosts)); hint != "" {
 			next = hint
 		}
 		e.fail(0, Reason{UnknownHost, fmt.Sprintf("the policy does not know a host %q", q.Host), next})

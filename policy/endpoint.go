@@ -24,10 +24,19 @@ func parseEndpoint(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// No name of the DNS ends in a number (RFC 3696, section 2): this is an address with a slip in it.
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil && endsInNumber(host) {
+		return "", fmt.Errorf("%q is neither an IP address nor a name", host)
+	}
 	if _, err := forward.ParsePort(s[i+1:], false); err != nil {
 		return "", err
 	}
 	return forward.JoinHostPort(host, s[i+1:]), nil
+}
+
+func endsInNumber(name string) bool {
+	label := name[strings.LastIndexByte(name, '.')+1:]
+	return label != "" && strings.Trim(label, "0123456789") == ""
 }
 
 // addressesValid guards what came out of {host}: a name that is only digits and dots must be an address.

@@ -88,7 +88,7 @@ func (c *compiler) model(in *fileModel, i int) {
 		c.at(at("aaguid"), "", "that is the software key of the demo: it never counts in production")
 	}
 	copy(m.AAGUID[:], b)
-	if in.Firmware != "" && !firmwarePattern().MatchString(in.Firmware) {
+	if c.ix.has(at("firmware")...) && !firmwarePattern().MatchString(in.Firmware) {
 		c.at(at("firmware"), `write it like "5.7.0"`, "firmware %q", in.Firmware)
 	}
 	if len(in.Roots) == 0 {

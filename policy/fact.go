@@ -122,6 +122,9 @@ type Facts struct {
 	TOTP     Tri           `json:"totp,omitempty"`     // a code of the other channel was given, right and new
 	Added    []Added       `json:"added,omitempty"`    // each adds an approval
 	Waited   time.Duration `json:"waited,omitempty"`   // how long the request has been open; an override asks for it
+	// Waits says that the request waits for somebody's word. It is then not decided without any, whatever has changed since: a lockout that is
+	// over, or a second key, takes away the circumstance that it waited for, and time alone does not let anybody in.
+	Waits bool `json:"waits,omitempty"`
 	// Overridden says that the grant under which a session opens was an override.
 	Overridden bool `json:"overridden,omitempty"`
 	// OnCall says of each of the policy's on-call lists whether the person is on call now. A list that isn't here is unknown.

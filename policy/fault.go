@@ -147,12 +147,17 @@ func (c *faults) err(filename string) error {
 	return &LoadError{File: filename, Faults: c.list}
 }
 
-// suggest finds the known word closest to a misspelt one and gives it as a hint: `did you mean "@oncall"?`.
+// suggest finds the known word closest to a misspelt one and gives it as a hint: `did you mean "@oncall"?`. Where none is close, it says what is known.
 func suggest(word string, known []string) string {
-	limit := min(max(len(word)/3, 1)+1, 4)
-	if len(word) == 3 || len(word) == 4 {
-		limit = 3 // two letters swapped
+	if hint := didYouMean(word, known); hint != "" || len(known) == 0 {
+		return hint
 	}
+	return "known are " + firstOf(known)
+}
+
+// didYouMean is suggest where there is another hint if no word is close.
+func didYouMean(word string, known []string) string {
+	limit := min(max(len(word)/3, 1)+1, 4)
 	best, distance := "", limit
 	for _, k := range known {
 		d := editDistance(strings.ToLower(word), k, limit)
@@ -166,25 +171,28 @@ func suggest(word string, known []string) string {
 	return fmt.Sprintf("did you mean %q?", best)
 }
 
-// editDistance is Levenshtein's, given up (as limit) when it can't be below limit.
+// editDistance is how many letters have to be put in, left out, changed, or swapped with the next, to make b of a; it gives up (as limit) when that
+// can't be below limit.
 func editDistance(a, b string, limit int) int {
 	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
 		return limit
 	}
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
+		before, last, row = last, row, before
 		row[0] = i
 		for j := 1; j <= len(b); j++ {
-			cost := diagonal
+			cost := last[j-1]
 			if a[i-1] != b[j-1] {
 				cost++
 			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
+			row[j] = min(cost, last[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
 		}
 	}
 	return min(row[len(b)], limit)

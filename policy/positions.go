@@ -217,7 +217,7 @@ func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (ref
 				where = "in [[" + path[0] + "]]"
 			}
 		}
-		hint := suggest(key, names)
+		hint := didYouMean(key, names)
 		if hint == "" {
 			hint = "known are " + strings.Join(names, ", ")
 		}

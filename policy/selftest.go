@@ -160,10 +160,10 @@ func (c *compiler) testSources(in *fileTest, t *test, at func(string) []string) 
 	if len(in.From) == 0 {
 		c.at(at("from"), `write from = ["203.0.113.9"]`, "the test says from no address")
 	}
-	if in.Country != "" && !isCountry(in.Country) {
+	if c.ix.has(at("country")...) && !isCountry(in.Country) {
 		c.at(at("country"), `two capital letters, ISO 3166-1, like "DE"; leave it out for an unknown one`, "unknown country %q", in.Country)
 	}
-	if s := in.Subdivision; s != "" {
+	if s := in.Subdivision; c.ix.has(at("subdivision")...) {
 		if country, _, _ := strings.Cut(s, "-"); !isSubdivision(s) {
 			c.at(at("subdivision"), subdivisionHint(s), "unknown subdivision %q", s)
 		} else if country != in.Country {
@@ -175,7 +175,7 @@ func (c *compiler) testSources(in *fileTest, t *test, at func(string) []string) 
 	for n, s := range in.From {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			c.at(element(at("from"), n), "", "%q is no address", s)
+			c.at(element(at("from"), n), `write it like "203.0.113.9"`, "%q is no address", s)
 			continue
 		}
 		s := Source{Addr: a, Country: in.Country, CountryBuilt: built, ASN: asn, ASNBuilt: built, Anonymous: anonymous, AnonymousBuilt: built}
@@ -197,7 +197,7 @@ func (c *compiler) testExpectation(in *fileTest, t *test, at func(string) []stri
 	default:
 		c.at(at("expect"), `want "allow", "ask" or "deny"`, "expect = %q", in.Expect)
 	}
-	if in.Rule != "" {
+	if c.ix.has(at("rule")...) {
 		var known []string
 		for i := range c.p.Rules {
 			known = append(known, string(c.p.Rules[i].Name))

@@ -62,7 +62,7 @@ func (c *compiler) testLive(in *fileTest, t *test, at func(string) []string) {
 			c.at(sub("rule"), suggest(in.Live[i].Rule, known), "unknown rule %q", in.Live[i].Rule)
 		}
 		live.Rules[g.Rule]++
-		if s := in.Live[i].Country; s != "" && !isCountry(s) {
+		if s := in.Live[i].Country; c.ix.has(sub("country")...) && !isCountry(s) {
 			c.at(sub("country"), `two capital letters, ISO 3166-1, like "DE"; leave it out for an unknown one`, "unknown country %q", s)
 		}
 		if len(in.Live[i].From) == 0 {
@@ -71,7 +71,7 @@ func (c *compiler) testLive(in *fileTest, t *test, at func(string) []string) {
 		for n, s := range in.Live[i].From {
 			a, err := netip.ParseAddr(s)
 			if err != nil {
-				c.at(element(sub("from"), n), "", "%q is no address", s)
+				c.at(element(sub("from"), n), `write it like "203.0.113.9"`, "%q is no address", s)
 				continue
 			}
 			g.Sources = append(g.Sources, Source{Addr: a, Country: in.Live[i].Country, CountryBuilt: t.facts.Now})
