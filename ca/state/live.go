@@ -24,19 +24,27 @@ type LiveGrant struct {
 	Addresses []ledger.UsedAddress // as the decision that it stands on found them
 }
 
+// A grant is alive that was allowed, is not over, not the excepted one, and not revoked or ended by its holder.
+const (
+	livePlaces = `SELECT g.id, g.rule, g.place FROM live_places l JOIN requests g ON g.id =
+	(SELECT r.id FROM requests r WHERE r.person = l.person AND r.place = l.place AND r.until > 0 AND r.until > $1 AND r.state = 'allowed' AND r.id <> $2
+	AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id) ORDER BY r.until DESC LIMIT 1)
+	WHERE l.until > $1 AND l.person = $3 ORDER BY g.until, g.id`
+	liveAll = `SELECT r.id, r.rule, r.place FROM live_places l JOIN requests r ON r.person = l.person AND r.place = l.place
+	WHERE r.until > 0 AND r.until > $1 AND r.state = 'allowed' AND r.id <> $2
+	AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id)
+	AND l.until > $1 AND l.person = $3 ORDER BY r.until, r.id LIMIT $4`
+	liveOn = `SELECT COUNT(*) FROM (SELECT 1 FROM requests r WHERE r.until > 0 AND r.until > $1 AND r.state = 'allowed' AND r.id <> $2
+	AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id) AND r.rule = $3 LIMIT $4)`
+)
+
 // LiveOf lists a person's grants that are alive at now, but for one: of limit 0 one of each place that some come from, else all, at most limit. The
 // ones that end first come first.
 func (t *Tx) LiveOf(p name.Person, except name.RequestID, now time.Time, limit int) ([]LiveGrant, error) {
-	query := `SELECT g.id, g.rule, g.place FROM live_places l JOIN requests g ON g.id =
-		(SELECT r.id FROM requests r WHERE r.person = l.person AND r.place = l.place AND r.until > 0 AND r.until > $1 AND r.state = 'allowed' AND r.id <> $2
-			AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id) ORDER BY r.until DESC LIMIT 1)
-		WHERE l.until > $1 AND l.person = $3 ORDER BY g.until, g.id`
+	query := livePlaces
 	args := []any{now.UnixMicro(), string(except), string(p)}
 	if limit > 0 {
-		query = `SELECT r.id, r.rule, r.place FROM live_places l JOIN requests r ON r.person = l.person AND r.place = l.place
-			WHERE r.until > 0 AND r.until > $1 AND r.state = 'allowed' AND r.id <> $2
-			AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id)
-			AND l.until > $1 AND l.person = $3 ORDER BY r.until, r.id LIMIT $4`
+		query = liveAll
 		args = append(args, limit)
 	}
 	rows, err := t.tx.Query(query, args...)
@@ -61,8 +69,7 @@ func (t *Tx) LiveOf(p name.Person, except name.RequestID, now time.Time, limit i
 
 // LiveOn counts the grants that are alive on a rule at now, but for one, and stops at limit.
 func (t *Tx) LiveOn(rule name.Rule, except name.RequestID, now time.Time, limit int) (n int, err error) {
-	err = t.tx.QueryRow(`SELECT COUNT(*) FROM (SELECT 1 FROM requests r WHERE r.until > 0 AND r.until > $1 AND r.state = 'allowed' AND r.id <> $2
-		AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.what = 'grant' AND v.target = r.id) AND r.rule = $3 LIMIT $4)`,
+	err = t.tx.QueryRow(liveOn,
 		now.UnixMicro(), string(except), string(rule), limit).Scan(&n)
 	return n, err
 }
