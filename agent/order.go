@@ -37,6 +37,34 @@ func (a *Agent) Order(ctx context.Context, to Orders, q api.OrderAsk) (*api.Orde
 	return done, nil
 }
 
+// Imports takes the order by which an operator imports hosts; *client.Client is one.
+type Imports interface {
+	Order(ctx context.Context, q api.OrderAsk) (*api.Challenge, error)
+	SignImport(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error)
+}
+
+// Import has the operator's key sign that exactly this text of hosts is added to exactly that policy, and the CA add it. The SHA-256s are of the
+// policy's text before and after.
+func (a *Agent) Import(ctx context.Context, to Imports, person, hosts string, before, after statement.Hash) (*api.OrderDone, error) {
+	q := api.OrderAsk{Person: person, Act: statement.OrderImportHosts, Target: statement.ImportTarget(before, after), Detail: sha256.Sum256([]byte(hosts))}
+	s, err := a.sign(ctx, func() (*api.Challenge, error) {
+		return to.Order(ctx, q)
+	}, func(ch *api.Challenge) (statement.Statement, error) {
+		return CheckOrder(ch, q, a.cfg.Seen())
+	})
+	if err != nil {
+		return nil, err
+	}
+	done, err := to.SignImport(ctx, s.id, api.SignedOrder{SSHSIG: s.armor, Hosts: []byte(hosts)})
+	if err != nil {
+		return nil, err
+	}
+	if done.Act != q.Act || done.Target != q.Target {
+		return nil, fmt.Errorf("%w: it carried out %s of %q", ErrAnswer, done.Act, done.Target)
+	}
+	return done, nil
+}
+
 // CheckOrder holds an order's statement against what the operator typed.
 func CheckOrder(ch *api.Challenge, q api.OrderAsk, seen Seen) (*statement.Order, error) {
 	var s statement.Order

@@ -193,7 +193,7 @@ func (s *standsOn) policy(h statement.Hash) error {
 
 // policies adds the entries that put a policy in force up to the last one wanted, with their pieces and who signed.
 func (s *standsOn) policies() error {
-	for _, typ := range []ledger.Type{"policy.text", "policy.signed", "policy.adopted"} {
+	for _, typ := range []ledger.Type{"policy.text", "policy.signed", "policy.adopted", "policy.imported"} {
 		list, err := s.tx.OfType(typ)
 		if err != nil {
 			return err

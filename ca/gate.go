@@ -71,6 +71,12 @@ type outcome struct {
 // writer, after touch and PIN and before the counter. A refusal of a valid signature is an *api.Problem, and an act.denied entry about
 // the subject that do gave with it.
 func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, kind statement.Kind, do func(*state.Tx, *act) (outcome, error)) error {
+	return c.finishPrepared(ctx, id, armored, from, kind, func(*act) {}, do)
+}
+
+// finishPrepared is finish for an act that takes longer than others may be kept waiting for the writer: prepare runs before, for a signature that
+// verified. What it finds may be old by then, and do asks whether it is.
+func (c *CA) finishPrepared(ctx context.Context, id, armored string, from netip.Addr, kind statement.Kind, prepare func(*act), do func(*state.Tx, *act) (outcome, error)) error {
 	ch := c.challenges.take(id)
 	if ch == nil || ch.st == nil || ch.st.Kind() != kind {
 		c.strangers.add("unknown_statement", from)
@@ -80,6 +86,7 @@ func (c *CA) finish(ctx context.Context, id, armored string, from netip.Addr, ki
 	if err != nil {
 		return err
 	}
+	prepare(a)
 	var refusal *api.Problem
 	err = c.state.Do(ctx, func(tx *state.Tx) error {
 		refusal = nil

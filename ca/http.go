@@ -122,8 +122,8 @@ func (c *CA) Handler() http.Handler {
 		return c.signTOTP(k.Context(), k.PathValue("id"), q, k.from)
 	}))
 	ask("POST /v1/orders", with(func(k *call, q *api.OrderAsk) (any, error) { return c.order(k.Context(), q, k.from) }))
-	ask("POST /v1/orders/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
-		return c.signOrder(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	ask("POST /v1/orders/{id}/signature", with(func(k *call, q *api.SignedOrder) (any, error) {
+		return c.signOrder(k.Context(), k.PathValue("id"), q.SSHSIG, string(q.Hosts), k.from)
 	}))
 	on("GET /v1/krl", 0, func(k *call) (any, error) { // public; hosts behind one address ask in the same minute, and it is made once a second
 		b, err := c.KRL(k.Context())

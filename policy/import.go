@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
 
@@ -123,8 +124,11 @@ func readImport(p *Policy, hosts string) (*importing, error) {
 	src := []byte(hosts)
 	c := &compiler{faults: newFaults(src)}
 	c.parts = []part{{line: 1}, {name: ImportFile, line: 1, src: src}}
-	if i := strings.IndexByte(hosts, 0); i >= 0 {
-		c.span(span{i, 1}, "", "a NUL byte")
+	if !utf8.ValidString(hosts) { // the ledger holds it as JSON, which has no other text
+		return nil, fmt.Errorf("%w: it is not UTF-8", ErrImport)
+	}
+	if i := strings.IndexFunc(hosts, func(r rune) bool { return isControl(r) && r != '\n' && r != '\t' }); i >= 0 { // in comments too: they are read in diffs
+		c.span(span{i, 1}, "", "a control character")
 		return nil, c.err("")
 	}
 	f, ok := decode(src, &c.faults)
@@ -282,9 +286,13 @@ func (m *machines) taken(p *Policy, endpoint string) string {
 	return ""
 }
 
-// machineAt is the machine that an endpoint names: ports tell services apart, not machines.
+// machineAt is the machine that an endpoint names: ports tell services apart, not machines. Only on the loopback, where the jump's own machine forwards
+// to others, they do.
 func machineAt(endpoint string) string {
 	if ip, ok := endpointIP(endpoint); ok {
+		if ip.IsLoopback() {
+			return endpoint
+		}
 		return ip.String()
 	}
 	at := withoutPort(endpoint)

@@ -36,7 +36,7 @@
 //	POST /v1/recipients               RecipientAsk   → Challenge
 //	POST /v1/recipients/{id}/signature Signed        → RecipientState
 //	POST /v1/orders                   OrderAsk       → Challenge: an operator's order (orders.go)
-//	POST /v1/orders/{id}/signature    Signed         → OrderDone
+//	POST /v1/orders/{id}/signature    SignedOrder    → OrderDone
 //	POST /v1/requests/{id}/kill       (pass) StopAsk → Stopped
 //	POST /v1/requests/{id}/end        (client key, or its person's pass) StopAsk → Stopped
 //	GET  /v1/krl                      the OpenSSH revocation list for hosts (public)

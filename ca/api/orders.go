@@ -15,6 +15,7 @@ const (
 	CodeKeyState       = "key_state"       // 403: the key's enrolment does not count for this
 	CodeUnknownTarget  = "unknown_target"  // 404: there is no such thing to order about
 	CodeOver           = "over"            // 409: it was revoked, or has ended, before
+	CodeImportRefused  = "import_refused"  // 422: what an import would add is not one operator's to add; Detail has a line a host
 )
 
 // OrderAsk asks for the statement of an operator's order. Acts are statement.OrderInvitePerson …
@@ -36,6 +37,14 @@ type OrderDone struct {
 	// Revocation: what it stopped and what it leaves behind.
 	Stopped *Stopped `json:"stopped,omitempty"`
 	Left    *Left    `json:"left,omitempty"`
+	// Import: the hosts that are new.
+	Imported []name.Host `json:"imported,omitempty"`
+}
+
+// SignedOrder is a signed order and, of an import, the hosts' text, whose SHA-256 the order names.
+type SignedOrder struct {
+	SSHSIG string `json:"sshsig"`
+	Hosts  []byte `json:"hosts,omitempty"` // base64: it has lines
 }
 
 // Stopped is what a revocation put an end to.

@@ -2,9 +2,11 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"breakglass/internal/name"
+	"breakglass/internal/policytext"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 )
@@ -22,6 +24,8 @@ func (t *Tx) applyPolicy(idx int64, e *ledger.Entry) error {
 	case *ledger.PolicyText:
 		return t.exec(`INSERT OR IGNORE INTO policy_pieces (sha256, idx) VALUES ($1, $2)`, f.SHA256.String(), idx)
 	case *ledger.PolicyAdopted:
+		return t.inForce(idx, f.SHA256)
+	case *ledger.PolicyImported:
 		return t.inForce(idx, f.SHA256)
 	case *ledger.PolicySigned: // a person's newest word
 		return t.exec(`INSERT OR REPLACE INTO policy_signed (person, idx, key, sha256, previous, changes) VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -55,20 +59,36 @@ func (t *Tx) PolicyPiece(sum statement.Hash) (idx int64, err error) {
 	return idx, err
 }
 
-// PolicyText is a policy's own words, as they came into force.
+// PolicyText is a policy's own words, as they came into force: as the owners adopted them, and what operators imported into that since.
 func (t *Tx) PolicyText(sum statement.Hash) (string, error) {
-	idx, err := t.PolicyIndex(sum.String())
-	if err != nil {
-		return "", fmt.Errorf("policy %s: %w", sum, err)
+	var hosts []string
+	for {
+		idx, err := t.PolicyIndex(sum.String())
+		if err != nil {
+			return "", fmt.Errorf("policy %s: %w", sum, err)
+		}
+		e, err := t.decoded(idx)
+		if err != nil {
+			return "", err
+		}
+		switch f := e.Facts.(type) {
+		case *ledger.PolicyAdopted:
+			text, err := t.adoptedText(f)
+			if err != nil || len(hosts) == 0 {
+				return text, err
+			}
+			slices.Reverse(hosts)
+			return policytext.Import(text, strings.Join(hosts, ""))
+		case *ledger.PolicyImported:
+			hosts = append(hosts, f.Hosts)
+			sum = f.Previous
+		default:
+			return "", fmt.Errorf("entry %d is %s, and puts no policy in force", idx, e.Type())
+		}
 	}
-	e, err := t.decoded(idx)
-	if err != nil {
-		return "", err
-	}
-	f, ok := e.Facts.(*ledger.PolicyAdopted)
-	if !ok {
-		return "", fmt.Errorf("entry %d is %s, and puts no policy in force", idx, e.Type())
-	}
+}
+
+func (t *Tx) adoptedText(f *ledger.PolicyAdopted) (string, error) {
 	if len(f.Pieces) == 0 {
 		return f.Text, nil
 	}
@@ -76,7 +96,7 @@ func (t *Tx) PolicyText(sum statement.Hash) (string, error) {
 	for _, h := range f.Pieces {
 		idx, err := t.PolicyPiece(h)
 		if err != nil {
-			return "", fmt.Errorf("piece %s of policy %s: %w", h, sum, err)
+			return "", fmt.Errorf("piece %s of policy %s: %w", h, f.SHA256, err)
 		}
 		e, err := t.decoded(idx)
 		if err != nil {

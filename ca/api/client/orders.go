@@ -18,6 +18,11 @@ func (c *Client) SignOrder(ctx context.Context, id string, s api.Signed) (*api.O
 	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
 }
 
+// SignImport signs an order that imports hosts, whose text goes beside.
+func (c *Client) SignImport(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error) {
+	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
+}
+
 // Kill stops a grant or a session, whosever it is; it takes a pass.
 func (c *Client) Kill(ctx context.Context, id name.RequestID, q api.StopAsk) (*api.Stopped, error) {
 	return post[api.Stopped](ctx, c, "/v1/requests/"+segment(string(id))+"/kill", q)
