@@ -195,7 +195,7 @@ func (c *CA) tally(tx *state.Tx, r *state.Request, asked *statement.Request, out
 	g, err := c.conclude(tx, asked, key, d, used)
 	if p := new(api.Problem); errors.As(err, &p) { // the grant to be extended has ended meanwhile
 		out.State, out.Reasons = "denied", []ledger.Reason{{Code: p.Code, Detail: p.Detail}}
-		return c.end(tx, r, d.Rule, out.Reasons, used)
+		return c.end(tx, r, d.Rule, out.Reasons, notThePolicy(used))
 	} else if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type weighing struct {
 	touch    sshsig.Touch
 	approved []approverOf
 	waited   time.Duration
-	waits    bool // it waits for approvals: then it is not decided without anybody's word, whatever has changed since
+	waits    bool // it waits for approvals (policy.Facts.Waits)
 }
 
 // weigh decides. What the decision stood on is written into used.
@@ -37,7 +37,7 @@ func (c *CA) weigh(tx *state.Tx, w *weighing, used *ledger.Used) (policy.Decisio
 	if err != nil {
 		return policy.Decision{Outcome: policy.Deny, Reasons: []policy.Reason{{Code: policy.ForwardsNotAllowed, Detail: err.Error(), Next: "ask without it"}}}, nil
 	}
-	f := policy.Facts{Now: now, Sources: w.sources, Touch: policy.TriOf(w.touch.UserPresent()), UV: policy.TriOf(w.touch.UserVerified()), Waited: w.waited}
+	f := policy.Facts{Now: now, Sources: w.sources, Touch: policy.TriOf(w.touch.UserPresent()), UV: policy.TriOf(w.touch.UserVerified()), Waited: w.waited, Waits: w.waits}
 	if f.Key, f.Added, err = c.circumstances(tx, w.r.Person, w.key, now); err != nil {
 		return policy.Decision{}, err
 	}
@@ -56,8 +56,10 @@ func (c *CA) weigh(tx *state.Tx, w *weighing, used *ledger.Used) (policy.Decisio
 	}
 	used.Refused, used.Waited = f.Refused, int(w.waited.Seconds())
 	r := w.r
-	d := policy.Decide(p, policy.Request{Kind: w.kind, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Minutes, Reason: r.Reason,
-		Ticket: r.Ticket, Failure: r.Failure, Severity: r.Severity, Forwards: forwards, Drill: r.Drill != ""}, f)
+	inquiry := policy.Inquiry{Request: policy.Request{Kind: w.kind, Person: r.Person, Host: r.Host, Login: r.Login, Minutes: r.Minutes, Reason: r.Reason,
+		Ticket: r.Ticket, Failure: r.Failure, Severity: r.Severity, Forwards: forwards, Drill: r.Drill != ""}, Facts: f}
+	used.Asked = c.asked(&inquiry)
+	d := inquiry.Answer(p)
 	for _, a := range d.Added {
 		used.Added = append(used.Added, string(a))
 	}
@@ -66,13 +68,6 @@ func (c *CA) weigh(tx *state.Tx, w *weighing, used *ledger.Used) (policy.Decisio
 			if rule.MayApprove(a, r.Person) {
 				used.Approved = append(used.Approved, a)
 			}
-		}
-	}
-	// What was asked of people is not decided by time alone: a lockout that is over, or a second key, takes a circumstance away that the request
-	// waited for, and the policy would want nobody's word any more. Somebody's yes stands in the entry all the same.
-	if w.waits && d.Outcome == policy.Allow && d.Approvals == 0 {
-		if d.Approvals = 1; len(used.Approved) == 0 {
-			d.Outcome, d.Missing = policy.Ask, 1
 		}
 	}
 	return d, nil

@@ -60,7 +60,7 @@ func (c *CA) override(q *asking) (answer, *api.Problem, error) {
 	}
 	g, err := c.conclude(q.tx, &asked, q.a.ch.clientKey, d, q.used)
 	if p := new(api.Problem); errors.As(err, &p) { // an extension that ended meanwhile: the override is recorded, and came to nothing
-		return answer{}, p.About(of.ID), c.end(q.tx, &of, d.Rule, []ledger.Reason{{Code: p.Code, Detail: p.Detail}}, q.used)
+		return answer{}, p.About(of.ID), c.end(q.tx, &of, d.Rule, []ledger.Reason{{Code: p.Code, Detail: p.Detail}}, notThePolicy(q.used))
 	}
 	return answer{granted: g}, nil, err
 }

@@ -195,7 +195,7 @@ func (c *CA) reach(tx *state.Tx, f *ledger.Revoked, out outcome, reached func(st
 				continue
 			}
 			// Nobody shall go on waiting for it, or be asked to approve it.
-			if err := c.end(tx, &r, r.Waits.Rule, []ledger.Reason{{Code: api.CodeRevoked, Detail: "revoked: " + f.Why}}, r.Waits.Used); err != nil {
+			if err := c.end(tx, &r, r.Waits.Rule, []ledger.Reason{{Code: api.CodeRevoked, Detail: "revoked: " + f.Why}}, notThePolicy(r.Waits.Used)); err != nil {
 				return err
 			}
 		}

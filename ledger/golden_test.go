@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +22,9 @@ func fill(v reflect.Value, n *int) {
 	switch p := v.Addr().Interface().(type) {
 	case *Time:
 		*p = At(time.Date(2026, 11, 24, 3, 0, *n, 123456000, time.UTC))
+		return
+	case *json.RawMessage:
+		*p = json.RawMessage(fmt.Sprintf(`{"n":%d,"text":"<&> ü"}`, *n))
 		return
 	case *[]byte:
 		*p = []byte{byte(*n), 0xff}

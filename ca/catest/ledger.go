@@ -8,6 +8,7 @@ import (
 
 	"breakglass/ledger"
 	"breakglass/ledger/ledgertest"
+	"breakglass/review/replay"
 )
 
 // Raw gives the exact bytes of every entry, read beside the running CA.
@@ -41,7 +42,7 @@ func (c *CA) Entries() []*ledger.Entry {
 	return out
 }
 
-// Audit holds the whole ledger against all that ledger.Verify demands. The CA must be quiet meanwhile.
+// Audit holds the whole ledger against all that ledger.Verify demands, and makes each of its decisions again. The CA must be quiet meanwhile.
 func (c *CA) Audit() {
 	c.T.Helper()
 	note := c.Checkpoint()
@@ -49,5 +50,12 @@ func (c *CA) Audit() {
 	Must(c.T, err)
 	for _, f := range r.Findings {
 		c.T.Errorf("audit: %v", f)
+	}
+	var pass replay.Pass
+	for i, e := range c.Entries() {
+		pass.Add(int64(i), e)
+	}
+	for _, f := range pass.Findings {
+		c.T.Errorf("replay: %s", f)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"breakglass/ca"
 	"breakglass/ca/api"
 	"breakglass/ca/state"
+	"breakglass/internal/name"
 )
 
 // Administration speaks over a Unix socket in the CA's directory, which is its owner's alone (0700): whoever can open it could also
@@ -72,6 +73,19 @@ func adminHandler(c *ca.CA) http.Handler {
 	mux.HandleFunc("GET /admin/keys", func(w http.ResponseWriter, r *http.Request) {
 		k, err := c.Keys(r.Context())
 		adminAnswer(w, k, err)
+	})
+	mux.HandleFunc("GET /admin/standing", func(w http.ResponseWriter, r *http.Request) {
+		person, err := name.ParsePerson(r.URL.Query().Get("person"))
+		if err != nil {
+			adminProblem(w, &api.Problem{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: err.Error()})
+			return
+		}
+		s, err := c.Standing(r.Context(), person)
+		adminAnswer(w, s, err)
+	})
+	mux.HandleFunc("GET /admin/keys-that-count", func(w http.ResponseWriter, r *http.Request) {
+		n, err := c.KeysThatCount(r.Context())
+		adminAnswer(w, n, err)
 	})
 	mux.HandleFunc("POST /admin/rotate", func(w http.ResponseWriter, r *http.Request) {
 		q := new(ca.RotateAsk)
@@ -161,6 +175,21 @@ func serveAdmin(dir string, c *ca.CA) (stop func(), err error) {
 type admin struct {
 	http *http.Client
 	own  bool // no service runs: this process holds the CA, for as long as the command lasts
+}
+
+// withService runs fn against the service; errNotRunning if none runs.
+func (a *app) withService(ctx context.Context, fn func(*admin) error) error {
+	path, open, err := socketPath(a.dir)
+	if err != nil {
+		return errNotRunning
+	}
+	defer open.Close()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return errNotRunning
+	}
+	conn.Close()
+	return a.withAdmin(ctx, fn)
 }
 
 // withAdmin runs fn against the service or, where none runs, against the state opened by this process for as long.

@@ -13,6 +13,7 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ledger"
+	"breakglass/review/replay"
 )
 
 func newLedgerCmd(a *app) *cobra.Command {
@@ -23,7 +24,7 @@ func newLedgerVerifyCmd(a *app) *cobra.Command {
 	var trust, db, head string
 	c := a.withDir(&cobra.Command{
 		Use: "verify --trust PINS", Short: "Check every entry, signature and proof of a whole ledger", Args: cobra.NoArgs,
-		Long: `Check every entry, signature and proof of a whole ledger, from the database itself.
+		Long: `Check every entry, signature and proof of a whole ledger, from the database itself, and make each of its decisions again.
 
 The ledger's key, and a head that must still be part of it, come from PINS, which has to be from elsewhere: from ` + "`breakglass pins --json`" + `
 on a person's machine. With --db and --checkpoint a copy is checked without a CA.`,
@@ -79,11 +80,17 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 		limit = c.Size // the service may have gone on since
 	}
 	var old ledger.Memory
+	var again replay.Pass
+	at := int64(0)
 	report, err := ledger.Verify(func(yield func([]byte, error) bool) {
 		for b, err := range databaseEntries(db, limit) {
 			if err == nil && old.Size() < pinned.Size {
 				err = old.Append(b)
 			}
+			if e, bad := ledger.Decode(b); err == nil && bad == nil { // one that can't be read is a finding of the audit
+				again.Add(at, e)
+			}
+			at++
 			if !yield(b, err) || err != nil {
 				return
 			}
@@ -96,6 +103,7 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 	for _, f := range report.Findings {
 		faults = append(faults, f.String())
 	}
+	faults = append(faults, again.Findings...)
 	if had, err := old.Checkpoint(pinned.Size); err != nil {
 		faults = append(faults, fmt.Sprintf("the pinned head has %s, the ledger only %d", entries(pinned.Size), report.Entries))
 	} else if had != pinned.Pin() {
@@ -107,13 +115,14 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 	}
 	if a.json {
 		if err := a.printJSON(map[string]any{"verdict": verdict, "entries": report.Entries, "keys": report.Keys, "grants": report.Grants,
-			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "findings": faults, "more": report.More}); err != nil {
+			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "replayed": again.Same, "not_replayed": again.Skipped, "findings": faults, "more": report.More + again.More}); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintln(a.stdout, verdict)
 		fmt.Fprintf(a.stdout, "  log         %s under one signed head, root %s\n", entries(report.Entries), report.Checkpoint.Root)
 		fmt.Fprintf(a.stdout, "  holds       %s, %s, %s\n", count(report.Keys, "key"), count(report.Grants, "grant"), count(report.Sessions, "session"))
+		fmt.Fprintf(a.stdout, "  replayed    %s with the same answer; %d can't be\n", count(again.Same, "decision"), again.Skipped)
 		for _, f := range faults {
 			fmt.Fprintf(a.stdout, "  fault       %s\n", clean(f))
 		}

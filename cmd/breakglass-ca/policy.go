@@ -2,25 +2,28 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"breakglass/internal/name"
+	"breakglass/internal/policyfiles"
 	"breakglass/policy"
-	"breakglass/policy/geo"
 )
 
 func newPolicyCmd(a *app) *cobra.Command {
 	return group("policy", "Check, test and explain a policy file",
-		newPolicyCheckCmd(a), newPolicyTestCmd(a), newPolicyExplainCmd(a), newPolicyStatusCmd(a))
+		newPolicyCheckCmd(a), newPolicyTestCmd(a), newPolicyExplainCmd(a), newPolicyWhoCmd(a), newPolicyWhatCmd(a), newPolicyDiffCmd(a), newPolicyReplayCmd(a), newPolicyStatusCmd(a))
 }
 
-// parsePolicy reads a policy without running its own tests.
+// parsePolicy reads a policy, a file or a directory, without running its own tests.
 func parsePolicy(cmd *cobra.Command, path string) (*policy.Policy, error) {
-	src, err := readLimited(path, cmd.InOrStdin(), policy.MaxFileBytes)
+	var src []byte
+	var err error
+	if path == "-" {
+		src, err = readLimited(path, cmd.InOrStdin(), policy.MaxFileBytes)
+	} else {
+		src, err = policyfiles.Read(path, policy.MaxFileBytes)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +40,7 @@ type finding struct {
 
 func newPolicyCheckCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "check FILE", Short: "Look for mistakes, dead ends and doors that stand open", Args: cobra.ExactArgs(1),
+		Use: "check FILE|DIR", Short: "Look for mistakes, dead ends and doors that stand open", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := parsePolicy(cmd, args[0])
 			if err != nil {
@@ -85,7 +88,8 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 
 func newPolicyTestCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "test FILE", Short: "Run the file's own [[test]] blocks", Args: cobra.ExactArgs(1),
+		Use: "test FILE|DIR", Short: "Run the policy's own [[test]] blocks", Args: cobra.ExactArgs(1),
+		Long: `Run the policy's own [[test]] blocks, and name the rules by which none of them is decided: what nobody tests, nobody notices when it changes.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := parsePolicy(cmd, args[0])
 			if err != nil {
@@ -117,9 +121,16 @@ func newPolicyTestCmd(a *app) *cobra.Command {
 					fmt.Fprintf(a.stdout, "      %s\n", clean(f))
 				}
 			}
+			untested := policy.Untested(p)
 			if a.json {
-				if err := a.printJSON(map[string]any{"sha256": p.SHA256, "tests": results}); err != nil {
+				if err := a.printJSON(map[string]any{"sha256": p.SHA256, "tests": results, "untested": untested}); err != nil {
 					return err
+				}
+			} else if len(untested) > 0 {
+				fmt.Fprintln(a.stdout, "rules that no test is decided by:")
+				for _, n := range untested {
+					r, _ := p.Rule(n)
+					fmt.Fprintf(a.stdout, "      %s (line %d)\n", n, r.Line)
 				}
 			}
 			if failed > 0 {
@@ -130,120 +141,6 @@ func newPolicyTestCmd(a *app) *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func newPolicyExplainCmd(a *app) *cobra.Command {
-	var q struct {
-		from, approved, forwards           []string
-		country, anonymous, touch, uv, key string
-		reason, ticket                     string
-		minutes                            int
-		drill                              bool
-		geo, geoAnonymous                  string
-	}
-	c := &cobra.Command{
-		Use: "explain FILE PERSON LOGIN@HOST", Short: "Show each check that a request would meet, and the decision", Args: cobra.ExactArgs(3),
-		Example: `  breakglass-ca policy explain policy.toml alice root@web01 --from 203.0.113.9 --country DE --anonymous no`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := parsePolicy(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			req := policy.Request{Kind: policy.KindNew, Minutes: q.minutes, Reason: q.reason, Ticket: q.ticket, Drill: q.drill}
-			facts := policy.Facts{Now: time.Now()}
-			if req.Person, err = name.ParsePerson(args[1]); err != nil {
-				return usage(err)
-			}
-			if req.Login, req.Host, err = name.SplitTarget(args[2]); err != nil {
-				return usage(err)
-			}
-			if req.Login == "" {
-				return usagef("%q: say which login, as in root@%s", args[2], req.Host)
-			}
-			for _, s := range q.forwards {
-				f, err := policy.ParseForward(s)
-				if err != nil {
-					return usage(err)
-				}
-				req.Forwards = append(req.Forwards, f)
-			}
-			for _, s := range q.approved {
-				who, err := name.ParsePerson(s)
-				if err != nil {
-					return usage(err)
-				}
-				facts.Approved = append(facts.Approved, who)
-			}
-			for _, f := range []struct {
-				flag, value string
-				into        interface{ UnmarshalText([]byte) error }
-			}{{"touch", q.touch, &facts.Touch}, {"uv", q.uv, &facts.UV}, {"key", q.key, &facts.Key}} {
-				if err := f.into.UnmarshalText([]byte(f.value)); err != nil {
-					return usagef("--%s: %w", f.flag, err)
-				}
-			}
-			if facts.Sources, err = explainSources(q.from, q.country, q.anonymous, geo.Config{Country: q.geo, Anonymous: q.geoAnonymous}, facts.Now); err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(policy.Decide(p, req, facts))
-			}
-			_, err = fmt.Fprint(a.stdout, policy.Explain(p, req, facts))
-			return err
-		},
-	}
-	f := c.Flags()
-	f.StringArrayVar(&q.from, "from", nil, "an address that the request comes from (again for more)")
-	f.StringVar(&q.country, "country", "", "its country, as in DE; left out: unknown")
-	f.StringVar(&q.anonymous, "anonymous", "unknown", "whether it is an anonymous network: yes, no or unknown")
-	f.StringVar(&q.geo, "geo", "", "take the country from this MaxMind database")
-	f.StringVar(&q.geoAnonymous, "geo-anonymous", "", "take the anonymity from this MaxMind database")
-	f.StringVar(&q.touch, "touch", "yes", "whether the key was touched")
-	f.StringVar(&q.uv, "uv", "yes", "whether PIN or biometric was given")
-	f.StringVar(&q.key, "key", "live", "where the key's enrolment stands: live, pending, suspended, lapsed, revoked or unknown")
-	f.StringArrayVar(&q.approved, "approved", nil, "who has approved (again for more)")
-	f.StringVar(&q.reason, "reason", "a reason that is long enough for every rule of this file, to see the rest", "the reason")
-	f.StringVar(&q.ticket, "ticket", "", "the ticket")
-	f.IntVar(&q.minutes, "minutes", 0, "for how long; 0 is what the rule gives")
-	f.StringArrayVar(&q.forwards, "forward", nil, `a forward, as in "local localhost:5432" (again for more)`)
-	f.BoolVar(&q.drill, "drill", false, "a rehearsal")
-	return c
-}
-
-// explainSources says of each address what was given on the command line or, with a database, what that says.
-func explainSources(from []string, country, anonymous string, dbs geo.Config, now time.Time) ([]policy.Source, error) {
-	if len(from) == 0 {
-		return nil, usagef("say --from ADDRESS: every decision depends on the place")
-	}
-	var anon policy.Tri
-	if err := anon.UnmarshalText([]byte(anonymous)); err != nil {
-		return nil, usagef("--anonymous: %w", err)
-	}
-	if dbs.Country != "" && country != "" {
-		return nil, usagef("--country or --geo, not both")
-	}
-	db := geo.New(dbs)
-	if dbs != (geo.Config{}) {
-		if err := db.Reload(); err != nil {
-			return nil, err
-		}
-	}
-	var out []policy.Source
-	for _, s := range from {
-		addr, err := netip.ParseAddr(s)
-		if err != nil {
-			return nil, usagef("--from %q is no IP address", s)
-		}
-		src := db.Lookup(addr)
-		if dbs.Country == "" {
-			src.Country, src.CountryBuilt = country, now
-		}
-		if dbs.Anonymous == "" {
-			src.Anonymous, src.AnonymousBuilt = anon, now
-		}
-		out = append(out, src)
-	}
-	return out, nil
 }
 
 // count writes a number with its noun.
