@@ -90,8 +90,9 @@ func (f *FileKeys) places(key string) ([]custody.Place, error) {
 
 // FileGeo names databases.
 type FileGeo struct {
-	Country   string `toml:"country"`
-	Anonymous string `toml:"anonymous"`
+	Country   string `toml:"country" comment:"GeoIP2 or GeoLite2 Country or City; City knows subdivisions"`
+	ASN       string `toml:"asn" comment:"GeoLite2 ASN or GeoIP2 ISP"`
+	Anonymous string `toml:"anonymous" comment:"GeoIP2 Anonymous-IP or GeoIP Anonymous Plus"`
 }
 
 // readFile reads config.toml strictly; unknown keys are shown with line and caret.

@@ -107,10 +107,10 @@ func Open(cfg Config) (*CA, error) {
 	if c.keys, err = loadKeys(cfg, c.file.Keys); err != nil {
 		return nil, err
 	}
-	c.geo = geo.New(geo.Config{Country: c.file.Geo.Country, Anonymous: c.file.Geo.Anonymous})
+	c.geo = geo.New(geo.Config(c.file.Geo))
 	if c.file.Geo != (FileGeo{}) {
 		if err := c.geo.Reload(); err != nil { // without it, unknown is the bad case: the CA still serves trusted networks
-			c.log.Error("geo database can't be read: every address outside of a trusted network counts as unknown", "error", err)
+			c.log.Error("geo database can't be read: what it would answer is unknown, outside of trusted networks", "error", err)
 		}
 	}
 	if c.store, err = transcript.NewFileStore(filepath.Join(cfg.Dir, "store")); err != nil {
@@ -246,7 +246,7 @@ type Status struct {
 	Keys, Recipients      int
 	Jumps                 []JumpStatus
 	OpenSessions          int
-	GeoCountry            time.Time
+	Geo                   []GeoStatus
 	// Founding is what is missing until the site is founded; nil once it is.
 	Founding *api.FoundingState
 	Rootless []string // models of the policy for which no root certificate is at hand
@@ -301,7 +301,7 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 		st.Founding, err = c.FoundingState(ctx)
 	}
 	_, st.Checkpoint = c.state.Head()
-	st.GeoCountry, _ = c.geo.Built()
+	st.Geo = c.geoStatus(c.policy.Load())
 	st.Rootless = c.missingRoots(c.policy.Load())
 	st.OnCall = c.onCall.status(c.policy.Load(), c.now())
 	return st, err

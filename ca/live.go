@@ -2,6 +2,7 @@ package ca
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"breakglass/ca/state"
@@ -47,7 +48,7 @@ func live(tx *state.Tx, p *policy.Policy, r *statement.Request, now time.Time) (
 func found(list []ledger.UsedAddress) ([]policy.Source, error) {
 	var out []policy.Source
 	for _, a := range list {
-		s := policy.Source{Country: a.Country}
+		s := policy.Source{Country: a.Country, Subdivisions: strings.Fields(a.Subdivision), ASN: a.ASN}
 		var err error
 		if s.Addr, err = netip.ParseAddr(a.Address); err != nil {
 			return nil, err

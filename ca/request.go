@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -208,7 +209,6 @@ func (c *CA) deny(q *asking, rule name.Rule, reasons ...ledger.Reason) error {
 // refuse is deny with one reason that is no policy's.
 func (c *CA) refuse(q *asking, p *api.Problem) (answer, *api.Problem, error) {
 	p.Reasons = []ledger.Reason{{Code: p.Code, Detail: p.Detail}}
-	q.used = notThePolicy(q.used)
 	return answer{}, p.About(q.r.ID), c.deny(q, p.Rule, p.Reasons...)
 }
 
@@ -268,7 +268,6 @@ func (c *CA) late(q *asking) (*api.Problem, error) {
 	if reason == nil {
 		return nil, nil
 	}
-	q.used = notThePolicy(q.used)
 	if err := c.deny(q, "", *reason); err != nil {
 		return nil, err
 	}
@@ -332,7 +331,7 @@ func usedFacts(p *policy.Policy, sources []policy.Source, a *act) ledger.Used {
 		}
 	}
 	for _, s := range sources {
-		ua := ledger.UsedAddress{Address: s.Addr.String(), Country: s.Country, Anonymous: s.Anonymous.String()}
+		ua := ledger.UsedAddress{Address: s.Addr.String(), Country: s.Country, Anonymous: s.Anonymous.String(), Subdivision: strings.Join(s.Subdivisions, " "), ASN: s.ASN}
 		if !s.CountryBuilt.IsZero() {
 			ua.Database = s.CountryBuilt.UTC().Format(time.RFC3339)
 		}

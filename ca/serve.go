@@ -47,6 +47,8 @@ func (c *CA) Serve(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.strangers.run(ctx) })
+	wg.Go(func() { c.watchGeo(ctx) })
+	wg.Go(func() { c.remindOfGeo(ctx) })
 	s := &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),

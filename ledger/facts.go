@@ -198,6 +198,9 @@ type UsedAddress struct {
 	Anonymous string   `json:"anonymous"` // "yes", "no" or "unknown"
 	Networks  []string `json:"networks,omitempty"`
 	Database  string   `json:"database,omitempty"` // the geo database's build time
+	// Subdivision is ISO 3166-2, the widest first where there are several ("GB-ENG GB-LND"); ASN is the autonomous system; 0 is unknown.
+	Subdivision string `json:"subdivision,omitempty"`
+	ASN         uint32 `json:"asn,omitempty"`
 }
 
 // RequestOpened records a validly signed ask; the statement says what was asked.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"breakglass/ca"
+	"breakglass/policy/geo"
 )
 
 func newStatusCmd(a *app) *cobra.Command {
@@ -48,6 +49,7 @@ type statusJSON struct {
 	Missing    []string     `json:"missing,omitempty"` // until it is founded
 	Rootless   []string     `json:"models_without_root,omitempty"`
 	OnCall     []onCall     `json:"oncall,omitempty"`
+	Databases  []geoJSON    `json:"geo,omitempty"`
 }
 
 // onCall is one on-call list; its fault says why nobody is on call by it.
@@ -67,12 +69,14 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		s.GeoCountry.UTC(), []jumpStatus{}, nil, s.Rootless, nil}
+		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s)}
 	if s.Founding != nil {
 		out.Missing = s.Founding.Missing
 	}
-	if s.GeoCountry.IsZero() {
-		out.Geo = time.Time{}
+	for _, g := range s.Geo {
+		if g.Kind == geo.Country && !g.Built.IsZero() {
+			out.Geo = g.Built.UTC()
+		}
 	}
 	for _, l := range s.OnCall {
 		out.OnCall = append(out.OnCall, onCall{string(l.Name), l.File, l.Written, l.People, l.Fault})
@@ -111,10 +115,8 @@ func (a *app) printStatus(s *ca.Status) {
 	} else {
 		line("recipients", "%d", s.Recipients)
 	}
-	if s.GeoCountry.IsZero() {
-		line("geo", "no database: outside of trusted networks every country is unknown")
-	} else {
-		line("geo", "of %s", s.GeoCountry.Local().Format(time.DateOnly))
+	for i, s := range geoLines(s.Geo) {
+		line([]string{"geo", ""}[min(i, 1)], "%s", s)
 	}
 	for _, l := range s.OnCall {
 		if l.Fault != "" {

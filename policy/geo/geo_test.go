@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -126,8 +125,10 @@ func TestBadFiles(t *testing.T) {
 	if s := db.Lookup(netip.MustParseAddr("203.0.113.9")); s.Country != "DE" || s.Anonymous != policy.Unknown {
 		t.Errorf("after the damage: %+v", s)
 	}
-	if country, anonymous := db.Built(); !country.Equal(built) || !anonymous.IsZero() {
-		t.Errorf("built %v, %v", country, anonymous)
+	for _, st := range db.Status() {
+		if want := map[geo.Kind]time.Time{geo.Country: built}[st.Kind]; !st.Built.Equal(want) || st.Fault == "" || st.Failures == 0 {
+			t.Errorf("after the damage: %+v", st)
+		}
 	}
 }
 
@@ -143,41 +144,4 @@ func TestIPv4Only(t *testing.T) {
 	if s := db.Lookup(netip.MustParseAddr("203.0.113.2")); s.Anonymous != policy.No {
 		t.Errorf("IPv4: %v", s.Anonymous)
 	}
-}
-
-// TestSwap: under swaps, every lookup sees one of the two whole databases.
-func TestSwap(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "country.mmdb")
-	later := built.Add(24 * time.Hour)
-	write(t, geotest.Country(path, built, map[string]string{"203.0.113.0/24": "DE"}))
-	db := geo.New(geo.Config{Country: path})
-	write(t, db.Reload())
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				s := db.Lookup(netip.MustParseAddr("203.0.113.9"))
-				if !(s.Country == "DE" && s.CountryBuilt.Equal(built) || s.Country == "NL" && s.CountryBuilt.Equal(later)) {
-					t.Errorf("mixed or lost answer: %+v", s)
-					return
-				}
-			}
-		})
-	}
-	for i := range 20 {
-		if i%2 == 0 {
-			write(t, geotest.Country(path, later, map[string]string{"203.0.113.0/24": "NL"}))
-		} else {
-			write(t, geotest.Country(path, built, map[string]string{"203.0.113.0/24": "DE"}))
-		}
-		write(t, db.Reload())
-	}
-	close(stop)
-	wg.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/maxmind/mmdbwriter"
@@ -20,6 +21,33 @@ func Country(path string, built time.Time, countries map[string]string) error {
 		records[prefix] = mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String(code)}}
 	}
 	return Write(path, "GeoLite2-Country", built, records)
+}
+
+// City writes a GeoLite2-City database: from prefix to "GB", or with its parts "GB ENG LND".
+func City(path string, built time.Time, places map[string]string) error {
+	records := map[string]mmdbtype.DataType{}
+	for prefix, place := range places {
+		words := strings.Fields(place)
+		record := mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String(words[0])}}
+		var parts mmdbtype.Slice
+		for _, w := range words[1:] {
+			parts = append(parts, mmdbtype.Map{"iso_code": mmdbtype.String(w)})
+		}
+		if len(parts) > 0 {
+			record["subdivisions"] = parts
+		}
+		records[prefix] = record
+	}
+	return Write(path, "GeoLite2-City", built, records)
+}
+
+// ASN writes a GeoLite2-ASN database.
+func ASN(path string, built time.Time, systems map[string]uint32) error {
+	records := map[string]mmdbtype.DataType{}
+	for prefix, n := range systems {
+		records[prefix] = mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(n), "autonomous_system_organization": mmdbtype.String("Example Net")}
+	}
+	return Write(path, "GeoLite2-ASN", built, records)
 }
 
 // Anonymous writes a GeoIP2-Anonymous-IP database. Flags are of its fields: "is_anonymous_vpn", "is_tor_exit_node",
@@ -44,6 +72,7 @@ func WriteIPv4(path, kind string, built time.Time, records map[string]mmdbtype.D
 
 func write(path string, options mmdbwriter.Options, records map[string]mmdbtype.DataType) error {
 	options.IncludeReservedNetworks = true
+	options.Description = map[string]string{"en": "made by a test"}
 	tree, err := mmdbwriter.New(options)
 	if err != nil {
 		return err
