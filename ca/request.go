@@ -209,6 +209,7 @@ func (c *CA) deny(q *asking, rule name.Rule, reasons ...ledger.Reason) error {
 // refuse is deny with one reason that is no policy's.
 func (c *CA) refuse(q *asking, p *api.Problem) (answer, *api.Problem, error) {
 	p.Reasons = []ledger.Reason{{Code: p.Code, Detail: p.Detail}}
+	q.used = notThePolicy(q.used)
 	return answer{}, p.About(q.r.ID), c.deny(q, p.Rule, p.Reasons...)
 }
 
@@ -268,6 +269,7 @@ func (c *CA) late(q *asking) (*api.Problem, error) {
 	if reason == nil {
 		return nil, nil
 	}
+	q.used = notThePolicy(q.used)
 	if err := c.deny(q, "", *reason); err != nil {
 		return nil, err
 	}
