@@ -223,10 +223,10 @@ func TestNobodyLocksTheOwnersOut(t *testing.T) {
 func TestAPolicyThatCantBeTheNextIsRefusedWhole(t *testing.T) {
 	w := newTown(t)
 	bad := map[string]struct{ text, says string }{
-		"no TOML":              {"profile = ", "policy.toml:1"},
-		"another profile":      {catest.Policy, "never changes"},
-		"another site":         {w.replaced(`name = "test"`, `name = "best"`), "never changes"},
-		"a typo":               {w.replaced(`minutes = 30`, `minuets = 30`), "did you mean"},
+		"no TOML":                  {"profile = ", "policy.toml:1"},
+		"another profile":          {catest.Policy, "never changes"},
+		"another site":             {w.replaced(`name = "test"`, `name = "best"`), "never changes"},
+		"a typo":                   {w.replaced(`minutes = 30`, `minuets = 30`), "did you mean"},
 		"a rule that is no way in": {w.replaced(`approvers = ["bob"]`, `approvers = ["alice"]`), "no way in"},
 		"a test that fails": {w.changed() + "\n[[test]]\nname = \"dan gets in\"\nperson = \"dan\"\nhost = \"web01\"\nlogin = \"root\"\nfrom = [\"127.0.0.1\"]\nexpect = \"allow\"\n",
 			`test "dan gets in" failed`},
