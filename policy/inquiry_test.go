@@ -191,3 +191,19 @@ func FuzzParseInquiry(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkInquiryText is what a decision pays for being one that can be made again.
+func BenchmarkInquiryText(b *testing.B) {
+	a := usual()
+	q := &policy.Inquiry{Request: a.req, Facts: a.facts}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		text, err := q.Text()
+		if err != nil {
+			b.Fatal(err)
+		}
+		n = len(text)
+	}
+	b.ReportMetric(float64(n), "bytes")
+}
