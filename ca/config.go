@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -20,7 +21,29 @@ type File struct {
 	Geo         FileGeo         `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
 	Attestation FileAttestation `toml:"attestation" comment:"certificates of the makers of hardware keys; relative paths are from this file"`
 	Keys        FileKeys        `toml:"keys" comment:"where each private key is: sealed:PATH, credential:NAME, agent:SHA256:FINGERPRINT or, in the demo profile, file:PATH.\nTwo places of one key stand here during a rotation; the ledger says which is active."`
+	Metrics     FileMetrics     `toml:"metrics" comment:"figures for a monitoring system"`
 	Limits      FileLimits      `toml:"limits" comment:"what may be asked without a signature, asks a second and how many at once; 0 is the default"`
+}
+
+// FileMetrics says where figures for a monitoring system are read (Prometheus' text format, GET /metrics). They name no person and no host, but
+// who reads them sees when somebody breaks glass: nobody beyond the machine does, unless it says so.
+type FileMetrics struct {
+	Listen         string `toml:"listen" comment:"IP:PORT on loopback; nothing is off"`
+	BeyondLoopback bool   `toml:"beyond_loopback" comment:"true: listen may be another address, which whoever reaches it can read"`
+}
+
+func (m *FileMetrics) check() error {
+	if m.Listen == "" {
+		return nil
+	}
+	a, err := netip.ParseAddrPort(m.Listen)
+	if err != nil {
+		return fmt.Errorf("[metrics] listen = %q: want IP:PORT", m.Listen)
+	}
+	if !a.Addr().Unmap().IsLoopback() && !m.BeyondLoopback {
+		return fmt.Errorf("[metrics] listen = %q is no loopback address: write beyond_loopback = true if whoever reaches it may read them", m.Listen)
+	}
+	return nil
 }
 
 // FileAttestation names the vendors' certificates by which hardware keys prove their make. None is shipped. A root counts only where the
@@ -115,6 +138,9 @@ func readFile(path string) (f File, err error) {
 	}
 	if l := f.Limits; l.Network < 0 || l.NetworkBurst < 0 || l.All < 0 || l.AllBurst < 0 {
 		return f, fmt.Errorf("reading the configuration: %s: [limits]: a limit below 0", path)
+	}
+	if err := f.Metrics.check(); err != nil {
+		return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
 	}
 	for _, n := range allKeys {
 		if _, err := f.Keys.places(n); err != nil {

@@ -73,6 +73,7 @@ type CA struct {
 	revocations krlCache
 	seen        *seen
 	onCall      *onCallLists
+	metrics     *metrics
 	decoySeed   [32]byte
 	clocks      clocks
 	callLimits  *callLimits
@@ -130,6 +131,7 @@ func Open(cfg Config) (*CA, error) {
 	c.strangers = newStrangers(c)
 	c.changes, c.seen, c.listening = newChanges(), newSeen(), newListening()
 	c.onCall = newOnCallLists(cfg.Dir)
+	c.metrics = newMetrics(c)
 	if err := c.loadPolicy(); err != nil {
 		c.state.Close()
 		return nil, err

@@ -46,6 +46,9 @@ func (c *CA) Reload(ctx context.Context) (*Reloaded, error) {
 		file = filepath.Join(c.cfg.Dir, file)
 	}
 	err := c.reloadPolicy(ctx, file, out)
+	if out.Policy != "" {
+		c.metrics.policyReloaded(out.Policy)
+	}
 	return out, err
 }
 

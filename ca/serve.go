@@ -47,6 +47,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.strangers.run(ctx) })
+	wg.Go(func() { c.metrics.serve(ctx, c.file.Metrics.Listen) })
 	wg.Go(func() { c.watchGeo(ctx) })
 	wg.Go(func() { c.remindOfGeo(ctx) })
 	s := &http.Server{
