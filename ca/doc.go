@@ -82,6 +82,8 @@ type CA struct {
 
 	// proposing guards the proposal's file: one at a time.
 	proposing sync.Mutex
+	// checking is held while an uploaded policy is judged.
+	checking sync.Mutex
 	// rotation guards the configuration: one rotation at a time.
 	rotation sync.Mutex
 	prepared atomic.Pointer[prepared]

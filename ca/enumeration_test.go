@@ -37,6 +37,9 @@ var asked = []struct {
 	{"/v1/orders", func(_ *testing.T, p string) any {
 		return api.OrderAsk{Person: p, Act: statement.OrderClockAccept, Target: statement.TargetClock, Reason: "compared with two watches"}
 	}},
+	{"/v1/policy", func(_ *testing.T, p string) any {
+		return api.PolicyAsk{Person: p, Policy: statement.Hash{1}, Previous: statement.Hash{2}, Changes: statement.Hash{3}}
+	}},
 	{"/v1/totp", func(_ *testing.T, p string) any {
 		return api.TOTPAsk{Person: p, Act: statement.TOTPRemove, Device: "phone"}
 	}},

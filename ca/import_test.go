@@ -186,7 +186,7 @@ func TestImportsRace(t *testing.T) {
 
 // TestAnImportWhileOwnersSign: what they signed goes stale, and says so.
 func TestAnImportWhileOwnersSign(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	opened := importPolicy(w.inForce())
 	sign := func(p *catest.Person) (bool, error) {
 		s, err := p.SignProposal()

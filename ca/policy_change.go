@@ -98,11 +98,13 @@ func (c *CA) loadProposal() {
 		c.log.Error("the proposed policy can't be read any more: propose it again", "error", err)
 		return
 	}
-	if q.sum == policySum(c.policy.Load()) {
-		return
-	}
 	q.from, q.since = d.From, d.Since
 	c.proposal.Store(q)
+	if q.sum == policySum(c.policy.Load()) { // the process ended behind the commit that put it in force
+		if err := c.dropProposal(q.sum); err != nil {
+			c.log.Warn("the proposal's file stays", "error", err)
+		}
+	}
 }
 
 // checkProposal judges a text as the next policy: it loads, its own tests hold, it is of this site and profile for ever, check finds no error in it. All
@@ -199,6 +201,10 @@ func (c *CA) proposePolicy(ctx context.Context, text string, who *caller) (*api.
 	if err := c.owner(ctx, who); err != nil {
 		return nil, err
 	}
+	if !c.checking.TryLock() { // a long one takes seconds: a carried-off pass is to keep no processor busy, let alone all
+		return nil, &api.Problem{Status: 429, Code: api.CodeTooMany, Detail: "another proposed policy is being checked", Next: []string{"wait a few seconds and ask again"}}
+	}
+	defer c.checking.Unlock()
 	q, err := c.checkProposal("policy.toml", text)
 	if err != nil {
 		return nil, &api.Problem{Status: 422, Code: api.CodePolicyRefused, Detail: cut(err.Error(), maxPolicyFault),
@@ -246,12 +252,14 @@ func (c *CA) readPolicyState(ctx context.Context, who *caller, texts bool) (*api
 
 // PolicyState is the same for local root.
 func (c *CA) PolicyState(ctx context.Context, texts bool) (out *api.PolicyState, err error) {
-	err = c.state.View(ctx, func(tx *state.Tx) error { out, err = c.policyState(tx, texts); return err })
+	err = c.state.View(ctx, func(tx *state.Tx) error {
+		out, err = c.policyState(tx, c.policy.Load(), c.proposal.Load(), texts)
+		return err
+	})
 	return out, err
 }
 
-func (c *CA) policyState(tx *state.Tx, texts bool) (*api.PolicyState, error) {
-	p, q := c.policy.Load(), c.proposal.Load()
+func (c *CA) policyState(tx *state.Tx, p *policy.Policy, q *proposal, texts bool) (*api.PolicyState, error) {
 	out := &api.PolicyState{Policy: policySum(p), Owners: p.Site.Owners, Signers: p.Site.Signers}
 	if texts {
 		out.Text = string(p.Source)

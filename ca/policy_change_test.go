@@ -13,10 +13,29 @@ import (
 	"breakglass/ca"
 	"breakglass/ca/api"
 	"breakglass/ca/catest"
+	"breakglass/internal/attest/attesttest"
 	"breakglass/internal/name"
+	"breakglass/internal/policytext"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 )
+
+// soundTown is the town with a policy that policy check finds no error in: the next one must have none.
+func soundTown(t *testing.T) *town {
+	w := unfoundedSound(t)
+	w.desk, w.safe = w.Founded(townsfolk, []name.Person{"alice", "bob"})
+	w.clock.forward(time.Second)
+	return w
+}
+
+func unfoundedSound(t *testing.T) *town {
+	v := attesttest.New(t)
+	w := &town{t: t, clock: &clock{}}
+	text := strings.NewReplacer(`readers = ["bob"]`, `readers = ["bob", "dan", "olga"]`, `who = ["@oncall"]`, `who = ["@oncall", "dan"]`,
+		`approvers = ["bob"]`, `approvers = ["bob", "olga"]`+"\noverride = \"after 10m\"").Replace(townPolicy(v))
+	w.CA = catest.New(t, catest.Config{Policy: text, Vendor: v, Now: w.clock.now})
+	return w
+}
 
 // changed is the town's policy with a rule for carol on db01, who had none there.
 func (w *town) changed() string {
@@ -43,7 +62,7 @@ func (w *town) replaced(old, text string) string {
 func hashOf(text string) statement.Hash { return sha256.Sum256([]byte(text)) }
 
 func TestOwnersChangeThePolicy(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	old, text := w.inForce(), w.changed()
 	db := func(p *catest.Person) error { _, err := p.Request("postgres", "db01"); return err }
 	w.wants("carol on db01 before", api.CodeDenied, db(w.desk["carol"]))
@@ -112,7 +131,7 @@ func TestOwnersChangeThePolicy(t *testing.T) {
 
 // TestWhatWasSignedForCountsForNothingElse: another text, another text in force, another proposal between.
 func TestWhatWasSignedForCountsForNothingElse(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	first, second := w.changed(), w.replaced("minutes = 30", "minutes = 25")
 	_, err := w.desk["alice"].SignProposal()
 	w.wants("a signature where nothing is proposed", api.CodeNoProposal, err)
@@ -170,7 +189,7 @@ func TestWhatWasSignedForCountsForNothingElse(t *testing.T) {
 
 // TestWhoIsAnOwner: those whom the policy in force names, with keys that count now; those whom only the next one names are none, those whom it drops are.
 func TestWhoIsAnOwner(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	text := w.replaced(`owners = ["alice", "bob"]`, `owners = ["alice", "dan"]`)
 	_, err := w.desk["alice"].Propose(text)
 	w.wants("dan in bob's place", "", err)
@@ -207,7 +226,7 @@ func TestWhoIsAnOwner(t *testing.T) {
 
 // TestNobodyLocksTheOwnersOut: a policy whose owners could not sign the next one is not signed.
 func TestNobodyLocksTheOwnersOut(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	for what, text := range map[string]string{
 		"owners without keys": strings.Replace(w.replaced(`owners = ["alice", "bob"]`, `owners = ["erin", "frank"]`), "[people.dan]", "[people.dan]\n[people.erin]\n[people.frank]", 1),
 		"one of two with one": strings.Replace(w.replaced(`owners = ["alice", "bob"]`, `owners = ["alice", "frank"]`), "[people.dan]", "[people.dan]\n[people.frank]", 1),
@@ -221,15 +240,15 @@ func TestNobodyLocksTheOwnersOut(t *testing.T) {
 }
 
 func TestAPolicyThatCantBeTheNextIsRefusedWhole(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	bad := map[string]struct{ text, says string }{
 		"no TOML":                  {"profile = ", "policy.toml:1"},
 		"another profile":          {catest.Policy, "never changes"},
 		"another site":             {w.replaced(`name = "test"`, `name = "best"`), "never changes"},
 		"a typo":                   {w.replaced(`minutes = 30`, `minuets = 30`), "did you mean"},
-		"a rule that is no way in": {w.replaced(`approvers = ["bob"]`, `approvers = ["alice"]`), "no way in"},
-		"a test that fails": {w.changed() + "\n[[test]]\nname = \"dan gets in\"\nperson = \"dan\"\nhost = \"web01\"\nlogin = \"root\"\nfrom = [\"127.0.0.1\"]\nexpect = \"allow\"\n",
-			`test "dan gets in" failed`},
+		"a rule that is no way in": {w.replaced(`approvers = ["bob", "olga"]`, `approvers = ["alice"]`), "oncall-db"},
+		"a test that fails": {w.changed() + "\n[[test]]\nname = \"bob gets in\"\nperson = \"bob\"\nhost = \"web01\"\nlogin = \"root\"\nfrom = [\"127.0.0.1\"]\nexpect = \"allow\"\n",
+			`test "bob gets in" failed`},
 	}
 	for what, c := range bad {
 		_, err := w.desk["alice"].Propose(c.text)
@@ -248,7 +267,7 @@ func TestAPolicyThatCantBeTheNextIsRefusedWhole(t *testing.T) {
 
 // TestReload: the file beside the service is proposed, and a bad one changes nothing but an entry for each text of it.
 func TestReload(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	reload := func(what, want string) *ca.Reloaded {
 		t.Helper()
 		r, err := w.Reload(ctx)
@@ -298,9 +317,48 @@ func TestReload(t *testing.T) {
 	w.Audit()
 }
 
+// TestReloadKeepsImportedHosts: they are in no file of the owners', who would lose them with every change.
+func TestReloadKeepsImportedHosts(t *testing.T) {
+	w := soundTown(t)
+	base := w.inForce()
+	hosts := "[hosts.web77]\naddress = [\"127.0.0.1:2277\"]\nhost_keys = [\"" + catest.HostKey + "\"]\n"
+	imported, err := policytext.Import(base, hosts)
+	catest.Must(t, err)
+	_, err = w.desk["alice"].Propose(imported)
+	w.wants("proposed", "", err)
+	for _, p := range []name.Person{"alice", "bob"} {
+		_, err = w.desk[p].SignProposal()
+		w.wants(string(p), "", err)
+	}
+	reload := func(what, text, want, proposed string) {
+		t.Helper()
+		w.PolicyFile(text)
+		r, err := w.Reload(ctx)
+		catest.Must(t, err)
+		s, err := w.PolicyState(ctx, true)
+		catest.Must(t, err)
+		got := ""
+		if s.Proposal != nil {
+			got = s.Proposal.Text
+		}
+		if r.Policy != want || got != proposed {
+			t.Errorf("%s: %s %v\n%s", what, r.Policy, r.Fault, got)
+		}
+	}
+	reload("the file as it was", base, "in force", "")
+	more := base + "# more\n"
+	kept, err := policytext.Import(more, hosts)
+	catest.Must(t, err)
+	reload("the file with a change", more, "proposed", kept)
+	reload("the same again", more, "in force", kept)
+	own := more + hosts
+	reload("the file with the host in it", own, "proposed", own)
+	w.Audit()
+}
+
 // TestReloadSaysWhatTakesAStart, and takes another policy file without one.
 func TestReloadSaysWhatTakesAStart(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	path := filepath.Join(w.Dir, "config.toml")
 	b, err := os.ReadFile(path)
 	catest.Must(t, err)
@@ -320,7 +378,7 @@ func TestReloadSaysWhatTakesAStart(t *testing.T) {
 }
 
 func TestReloadBeforeTheFoundingProposesNothing(t *testing.T) {
-	w := unfounded(t)
+	w := unfoundedSound(t)
 	w.PolicyFile(w.changed())
 	if r, err := w.Reload(ctx); err != nil || r.Policy != "waits for the founding" {
 		t.Errorf("%+v, %v", r, err)
@@ -332,7 +390,7 @@ func TestReloadBeforeTheFoundingProposesNothing(t *testing.T) {
 
 // TestManySignAtOnce: the policy comes into force once, and every decision beside it names the policy that was in force.
 func TestManySignAtOnce(t *testing.T) {
-	w := newTown(t)
+	w := soundTown(t)
 	old := w.inForce()
 	for round := range 3 {
 		text := fmt.Sprintf("%s\n# round %d\n", old, round)

@@ -46,7 +46,7 @@ func (c *CA) signPolicy(ctx context.Context, id, armored string, from netip.Addr
 		facts := &ledger.PolicySigned{SHA256: st.Policy, Previous: st.Previous, Changes: st.Changes, Touch: a.ledgerTouch()}
 		return outcome{facts: facts, then: func(tx *state.Tx) error { // with this one
 			var err error
-			if out, err = c.policyState(tx, false); err != nil {
+			if out, err = c.policyState(tx, p, q, false); err != nil {
 				return err
 			}
 			if out.Adopted = len(out.Proposal.Signed) >= p.Site.Signers; !out.Adopted {
@@ -69,8 +69,9 @@ func (c *CA) maySignPolicy(tx *state.Tx, a *act, st *statement.Policy, p *policy
 	if !p.IsOwner(st.Person) {
 		return notOwner(p, st.Person), nil
 	}
-	if s := c.keyState(a.key, c.now()); s != policy.KeyLive && s != policy.KeyInGrace {
-		return keyStateProblem(a.key, s), nil
+	if s := c.keyState(a.key, c.now()); s != policy.KeyLive { // it may widen: no grace
+		return &api.Problem{Status: 403, Code: api.CodeKeyState, Detail: fmt.Sprintf("key %s of %s does not count for this: %s", a.key.Name, st.Person, s),
+			Next: []string{"breakglass renew", "use another key of yours"}}, nil
 	}
 	if q == nil {
 		return noProposal(), nil

@@ -66,19 +66,23 @@ func (c *CA) changedKeys(f File) (out []string) {
 }
 
 func (c *CA) reloadPolicy(ctx context.Context, file string, out *Reloaded) error {
-	text, err := policyfiles.Read(file, policy.MaxFileBytes)
-	if err != nil { // no file at all is no text that could be told apart from another
+	b, err := policyfiles.Read(file, policy.MaxFileBytes)
+	if err != nil { // no text to tell from another: the error stands for it
 		out.Policy, out.Fault = "refused", err
-		return c.refusePolicy(ctx, file, nil, err)
+		return c.refusePolicy(ctx, file, []byte(err.Error()), err)
 	}
-	now := c.policy.Load()
-	if string(text) == string(now.Source) || sameButImported(string(now.Source), string(text)) {
-		out.Policy = "in force"
-		return nil
+	text, now := string(b), c.policy.Load()
+	// Hosts that operators imported are in no file of the owners': they stay, unless the file has its own word on them.
+	kept := withImported(text, string(now.Source))
+	waiting := ""
+	if q := c.proposal.Load(); q != nil {
+		waiting = string(q.policy.Source)
 	}
-	if q := c.proposal.Load(); q != nil && string(text) == string(q.policy.Source) {
-		out.Policy = "in force"
-		return nil
+	for _, t := range []string{text, kept} {
+		if t == string(now.Source) || t == waiting {
+			out.Policy = "in force"
+			return nil
+		}
 	}
 	if site, err := c.site(ctx); err != nil {
 		return err
@@ -87,13 +91,18 @@ func (c *CA) reloadPolicy(ctx context.Context, file string, out *Reloaded) error
 		c.log.Warn("the policy file changed, and the site is not founded yet: it is proposed once it is", "file", file)
 		return nil
 	}
-	q, err := c.checkProposal(file, string(text))
+	q, err := c.checkProposal(file, kept)
+	if err != nil && kept != text {
+		c.log.Warn("the policy file does not go together with the imported hosts: it is proposed without them", "file", file, "error", err)
+		kept = text
+		q, err = c.checkProposal(file, text)
+	}
 	if err != nil {
 		out.Policy, out.Fault = "refused", err
-		return c.refusePolicy(ctx, file, text, err)
+		return c.refusePolicy(ctx, file, b, err)
 	}
 	q.from, q.since = "file "+filepath.Base(file), c.now().Truncate(time.Second)
-	if err := c.propose(q, string(text)); err != nil {
+	if err := c.propose(q, kept); err != nil {
 		return err
 	}
 	out.Policy = "proposed"
@@ -101,12 +110,19 @@ func (c *CA) reloadPolicy(ctx context.Context, file string, out *Reloaded) error
 	return nil
 }
 
-// sameButImported says whether the policy in force is the file's text with hosts that operators imported since: then the file changed nothing.
-func sameButImported(inForce, file string) bool {
+// withImported is a file's text with the hosts that were imported into the policy in force, where the file holds none itself.
+func withImported(text, inForce string) string {
 	files, err := policytext.Split(inForce)
 	if err != nil || files[len(files)-1].Name != policytext.Imported {
-		return false
+		return text
 	}
-	was, err := policytext.Join(files[:len(files)-1])
-	return err == nil && was == file
+	mine, err := policytext.Split(text)
+	if err != nil || mine[len(mine)-1].Name == policytext.Imported {
+		return text
+	}
+	out, err := policytext.Import(text, files[len(files)-1].Text)
+	if err != nil {
+		return text
+	}
+	return out
 }

@@ -37,7 +37,7 @@ type PolicySigned struct {
 
 // PolicyRefused says that the file beside the service was to become the next policy and can't: the last good one goes on.
 type PolicyRefused struct {
-	SHA256 statement.Hash `json:"sha256"` // of what was read
+	SHA256 statement.Hash `json:"sha256"` // of what was read; where nothing could be, of the error
 	Error  string         `json:"error"`
 }
 
