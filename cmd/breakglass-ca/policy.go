@@ -11,7 +11,7 @@ import (
 )
 
 func newPolicyCmd(a *app) *cobra.Command {
-	return group("policy", "Check, test and explain a policy file",
+	return group("policy", "Check, test, compare and explain policies; who can get in where",
 		newPolicyCheckCmd(a), newPolicyTestCmd(a), newPolicyExplainCmd(a), newPolicyWhoCmd(a), newPolicyWhatCmd(a), newPolicyDiffCmd(a), newPolicyReplayCmd(a), newPolicyStatusCmd(a))
 }
 

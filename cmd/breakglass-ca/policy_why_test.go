@@ -11,6 +11,7 @@ import (
 
 	"breakglass/ca/catest"
 	"breakglass/policy"
+	"breakglass/review/replay"
 )
 
 // runs executes a command line and gives what it printed.
@@ -92,4 +93,27 @@ func copyOf(t *testing.T, path string) string {
 	_, err = db.Exec(`VACUUM INTO $1`, to)
 	catest.Must(t, err)
 	return to
+}
+
+// BenchmarkDiff runs 10,000 decisions through two policies, as policy diff does once they are read.
+func BenchmarkDiff(b *testing.B) {
+	p, err := policy.Load("catest", []byte(catest.Policy))
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := []byte(`{"request":{"kind":"new","person":"alice","host":"web01","login":"root","minutes":0,"reason":"the disk of the mail queue is full"},` +
+		`"facts":{"now":"2026-11-24T03:00:00Z","sources":[{"addr":"127.0.0.1","anonymous":"unknown"}],"touch":"yes","uv":"yes","key":"live","live":{"known":true}}}`)
+	for b.Loop() {
+		var list []*replay.Decision
+		for range 10_000 {
+			q, err := policy.ParseInquiry(text)
+			if err != nil {
+				b.Fatal(err)
+			}
+			list = append(list, &replay.Decision{Inquiry: q})
+		}
+		if changed := changedBy(p, p, list); len(changed) != 0 {
+			b.Fatal(changed[0])
+		}
+	}
 }
