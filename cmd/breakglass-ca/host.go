@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"breakglass/ca"
 	"breakglass/ca/api"
 	"breakglass/internal/name"
 	"breakglass/internal/sshcert"
@@ -23,7 +22,7 @@ import (
 )
 
 func newHostCmd(a *app) *cobra.Command {
-	return group("host", "What a host needs", newHostSetupCmd(a))
+	return group("host", "What a host needs", newHostSetupCmd(a), newHostImportCmd(a))
 }
 
 // Where the files go on a host.
@@ -94,32 +93,17 @@ func newHostSetupCmd(a *app) *cobra.Command {
 	return c
 }
 
-// siteAndPolicy asks the CA for both. The policy is read from the file beside the database, and only if it is the one in force.
+// siteAndPolicy asks the CA for both. The file beside the database may be the next policy, or an older one: what is in force stands in the ledger.
 func (a *app) siteAndPolicy(ctx context.Context) (ledger.Site, *policy.Policy, error) {
 	var site api.SiteAnswer
-	var st ca.Status
 	err := a.withAdmin(ctx, func(ad *admin) error {
-		if err := ad.call(ctx, http.MethodGet, "/v1/site", nil, &site); err != nil {
-			return err
-		}
-		return ad.call(ctx, http.MethodGet, "/admin/status", nil, &st)
+		return ad.call(ctx, http.MethodGet, "/v1/site", nil, &site)
 	})
 	if err != nil {
 		return ledger.Site{}, nil, err
 	}
-	file := filepath.Join(a.dir, "policy.toml")
-	src, err := readLimited(file, nil, policy.MaxFileBytes)
-	if err != nil {
-		return ledger.Site{}, nil, err
-	}
-	p, err := policy.Load(file, src)
-	if err != nil {
-		return ledger.Site{}, nil, err
-	}
-	if p.SHA256 != st.Policy {
-		return ledger.Site{}, nil, fmt.Errorf("%s (%s) is not the policy in force (%s)", file, p.SHA256, st.Policy)
-	}
-	return site.Site, p, nil
+	p, err := a.policyAtWork(ctx)
+	return site.Site, p, err
 }
 
 // hostFiles makes the files for a host of the policy: each login that some rule opens there gets its principals file.
