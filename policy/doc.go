@@ -37,15 +37,36 @@
 //	[networks]
 //	office = ["198.51.100.0/24", "2001:db8:1::/48"]
 //
+//	[windows.office-hours]        # see Window for midnight and for the changes of the clock
+//	zone = "Europe/Berlin"        # of the IANA database that is part of the program
+//	days = ["mon-fri"]            # or "sat", "mon,wed"; absent: every day
+//	from = "08:00"                # both or neither; from after to passes midnight
+//	to   = "18:00"                # not included; "24:00" is the day's end
+//	dates = ["2026-12-24..2026-12-26", "2027-01-01"]  # absent: every date
+//
+//	[oncall.sre]                  # see package oncall for the file
+//	file = "oncall/sre.txt"       # in the CA's directory; no part of the policy's SHA-256
+//	max_age = "24h"               # an older file knows nobody
+//
+//	[failures.sso-down]           # what a request may declare to be down
+//	why = "The single sign-on answers nobody."
+//
 //	[always]                      # demanded of everybody, before any rule; a touch always is
 //	uv = true                     # PIN or biometric
 //	reason_min = 20               # characters
-//	countries = ["DE", "NL"]      # ISO 3166-1 alpha-2; absent: anywhere
+//	countries = ["DE", "GB"]      # ISO 3166-1 alpha-2; absent: anywhere. deny_countries: never from there
+//	subdivisions = ["GB-ENG"]     # ISO 3166-2: of a country that has some here, only these parts
+//	deny_asns = [64666]           # never from these autonomous systems. asns: only from these
 //	anonymous = "deny"            # VPN, Tor, proxy, hosting networks; "allow" does not look
-//	trusted = ["office"]          # pass the country and anonymity checks
+//	trusted = ["office"]          # pass all that the geo databases are asked
+//	geo_unknown = "deny"          # what they can't tell; "ask" wants an approval more instead
+//	second_country = "ask"        # a grant of the person is alive that came from elsewhere: an approval more; "deny", "allow"
 //	deny_networks = ["blocked"]   # beats everything, trusted too
 //	geo_max_age_days = 45         # an older database knows nothing
 //	max_minutes = 60              # no rule may give more
+//	severities = ["sev1", "sev2"] # that a request may declare; absent: any word
+//	failure = "required"          # a request has to declare one of [failures]; "optional" if absent
+//	max_grants = 5                # of one person at once
 //	grace = "30m"                 # how long sessions go on without the CA's heartbeat
 //	idle = "15m"                  # a session without input or output ends
 //
@@ -75,6 +96,12 @@
 //	networks = ["office"]         # only from these
 //	countries = ["DE"]            # only from these; trusted networks pass
 //	anonymous = "deny"            # here, even if [always] does not look
+//	when = ["office-hours"]       # one of these windows is open
+//	not_when = ["freeze"]         # none of these is
+//	oncall = ["sre"]              # on call by one of these lists; who has to name the person as well
+//	severities = ["sev1"]         # one of these is declared
+//	failures = ["sso-down"]       # one of these is declared
+//	max_grants = 3                # on this rule at once, anybody's
 //	reason_min = 40               # longer than [always] wants
 //	ticket = "INC-[0-9]+"         # regular expression for the whole ticket
 //	forwards = ["local db01:5432"]
@@ -87,13 +114,18 @@
 //	host = "web01"
 //	login = "root"
 //	from = ["198.51.100.7"]
-//	country = "DE"                # absent: unknown
+//	country = "DE"                # absent: unknown; so are subdivision and asn
 //	anonymous = "no"              # absent: unknown
 //	expect = "allow"              # "ask", or "deny" with reasons = ["country_unknown"]
 //	rule = "oncall-web"
 //
 // A test may also set touch, uv ("yes", "no", "unknown"; yes if absent), key (a KeyState; live if absent),
-// geo_age_days, minutes, reason (long enough if absent), ticket, forwards, drill and approved (people).
+// geo_age_days, minutes, reason (long enough if absent), ticket, forwards, drill and approved (people), time (RFC 3339), severity,
+// failure, oncall (the lists by which the person is on call; absent: all lists are unknown), live (the person's grants that are alive:
+// `[{ rule = "oncall-web", from = ["203.0.113.9"], country = "DE" }]`) and rule_live (how many others are, on each rule).
+//
+// When, on-call lists and declarations are asked again whenever a session opens: after its window has closed, or its holder's turn is over, a
+// grant opens no more sessions. Those that are open go on to the grant's end. Numbers of grants are asked when one is given or extended.
 //
 // A setting of a host comes from the entry with the most fixed text that has it: its own entry first, then the
 // longest pattern that fits, and so on; address and groups each by themselves, host_keys and host_ca together. Nothing

@@ -76,6 +76,12 @@ func places(list []ledger.UsedAddress) string {
 		} else {
 			s += " " + u.Country
 		}
+		if u.Subdivision != "" {
+			s += " (" + u.Subdivision + ")"
+		}
+		if u.ASN != 0 {
+			s += fmt.Sprintf(" AS%d", u.ASN)
+		}
 		if u.Anonymous == "yes" {
 			s += " anonymous"
 		}
