@@ -124,7 +124,8 @@ func newSSHCmd(a *app) *cobra.Command {
 A grant that is still alive is used without asking. ssh's own short options work, and what -L, -R and -W name is asked for;
 ours are long:
 
-  --reason TEXT --minutes N --ticket T --severity S --failure F --forward "local HOST:PORT" --drill NAME
+  --reason TEXT --minutes N --ticket T --forward "local HOST:PORT" --drill NAME
+  --failure F    what is down, and --severity S how bad it is, by the policy's names: a denial lists them
   --totp CODE    the code of your other device, where the rule wants one
   --jump NAME    go through this jump
   --no-wait      do not wait for approvals (exit 11): asking again goes on with the request
