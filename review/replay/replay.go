@@ -220,7 +220,7 @@ func stamp(t time.Time) string {
 func addresses(list []ledger.UsedAddress) string {
 	var out []string
 	for _, a := range list {
-		out = append(out, a.Address+" "+word(a.Country)+" "+a.Anonymous)
+		out = append(out, place(a.Address, a.Country, a.Subdivision, a.ASN, a.Anonymous))
 	}
 	return strings.Join(out, ", ")
 }
@@ -228,7 +228,11 @@ func addresses(list []ledger.UsedAddress) string {
 func sources(list []policy.Source) string {
 	var out []string
 	for _, s := range list {
-		out = append(out, s.Addr.String()+" "+word(s.Country)+" "+s.Anonymous.String())
+		out = append(out, place(s.Addr.String(), s.Country, strings.Join(s.Subdivisions, " "), s.ASN, s.Anonymous.String()))
 	}
 	return strings.Join(out, ", ")
+}
+
+func place(address, country, subdivision string, asn uint32, anonymous string) string {
+	return fmt.Sprintf("%s (country %s, subdivision %s, AS %d, anonymous %s)", address, word(country), word(subdivision), asn, anonymous)
 }
