@@ -260,16 +260,39 @@ func (r *Road) makeHostKey(ctx context.Context) error {
 
 // StartHost starts the sshd that trusts the session CA, set up by what `breakglass-ca host setup` wrote.
 func (r *Road) StartHost(ctx context.Context) error {
-	return r.startSSHD(ctx, "sshd", r.HostAddress, fmt.Sprintf("AuthorizedKeysFile none\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\n",
+	return r.startSSHD(ctx, "sshd", r.HostAddress, r.path("host", "host_key"), fmt.Sprintf("AuthorizedKeysFile none\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\n",
 		r.path("host", "setup", "breakglass_session_ca.pub"), r.path("host", "setup", "breakglass_principals", "%u"))+r.HostConfig)
 }
 
 // StartPeer starts another sshd with the host's key that knows nothing of us and takes dir/id.pub: what we are measured beside.
 func (r *Road) StartPeer(ctx context.Context, dir string) error {
-	return r.startSSHD(ctx, "peer", r.PeerAddress, fmt.Sprintf("AuthorizedKeysFile %s\n", filepath.Join(dir, "id.pub")))
+	return r.startSSHD(ctx, "peer", r.PeerAddress, r.path("host", "host_key"), fmt.Sprintf("AuthorizedKeysFile %s\n", filepath.Join(dir, "id.pub")))
 }
 
-func (r *Road) startSSHD(ctx context.Context, name, address, access string) error {
+// NewHostKey makes the key of a host that the policy doesn't know yet, and gives its public half.
+func (r *Road) NewHostKey(ctx context.Context, host string) (string, error) {
+	if _, err := output(exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", r.path("host", host+"_key"))); err != nil {
+		return "", err
+	}
+	pub, err := os.ReadFile(r.path("host", host+"_key.pub"))
+	if err != nil {
+		return "", err
+	}
+	f := strings.Fields(string(pub))
+	return f[0] + " " + f[1], nil
+}
+
+// StartNewHost sets a host of NewHostKey up, which the policy knows by now, and starts its sshd on PeerAddress.
+func (r *Road) StartNewHost(ctx context.Context, host string) error {
+	setup := r.path("host", host)
+	if _, err := r.Run(ctx, "breakglass-ca", "host", "setup", host, "--dir", r.path("ca"), "--out", setup); err != nil {
+		return err
+	}
+	return r.startSSHD(ctx, host, r.PeerAddress, r.path("host", host+"_key"), fmt.Sprintf("AuthorizedKeysFile none\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\n",
+		filepath.Join(setup, "breakglass_session_ca.pub"), filepath.Join(setup, "breakglass_principals", "%u")))
+}
+
+func (r *Road) startSSHD(ctx context.Context, name, address, key, access string) error {
 	sshd, err := exec.LookPath("sshd")
 	if err != nil {
 		sshd = "/usr/sbin/sshd" // not in everybody's PATH
@@ -298,7 +321,7 @@ MaxSessions 100
 AcceptEnv LANG LC_*
 SetEnv HOME=%s
 Subsystem sftp internal-sftp
-%s`, address, r.path("host", "host_key"), home, access)
+%s`, address, key, home, access)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return err
 	}
