@@ -167,7 +167,7 @@ func TestWhatWasSignedForCountsForNothingElse(t *testing.T) {
 	_, err = w.desk["alice"].Propose(old)
 	w.wants("the old one again", "", err)
 	for _, p := range []name.Person{"alice", "bob"} {
-		s, err = w.desk[p].SignProposal()
+		_, err = w.desk[p].SignProposal()
 		w.wants(string(p)+" under the old one", "", err)
 	}
 	_, err = w.desk["alice"].Propose(second)
@@ -179,7 +179,7 @@ func TestWhatWasSignedForCountsForNothingElse(t *testing.T) {
 	}
 	if cl, err := w.desk["bob"].Pass(); err != nil {
 		t.Error(err)
-	} else if s, err = cl.WithdrawPolicy(ctx, hashOf(second)); err != nil || s.Proposal != nil {
+	} else if s, err := cl.WithdrawPolicy(ctx, hashOf(second)); err != nil || s.Proposal != nil {
 		t.Errorf("withdrawn: %+v %v", s, err)
 	} else if _, err := cl.WithdrawPolicy(ctx, hashOf(second)); codeOf(err) != api.CodeNoProposal {
 		t.Errorf("withdrawn twice: %v", err)
