@@ -22,8 +22,10 @@ import (
 const (
 	maxScenes   = 48      // ways to ask that are tried of one rule
 	maxTries    = 4096    // that are thrown away while looking for those
-	maxDecides  = 400_000 // decisions in one night
+	maxDecides  = 200_000 // decisions in one night
+	maxInAll    = 800_000 // in all nights, with the ways to ask that were thrown away
 	maxReported = 20      // findings of one night
+	maxMeetings = 1 << 20 // pairs of a pattern of [hosts] and one of a rule
 	playedAlike = 3       // people of a class that are tried
 )
 
@@ -48,7 +50,9 @@ type play struct {
 	reached map[int]name.Host // a host of each rule
 	who     map[int][]name.Person
 	cache   map[int][]scene // of the night that is played
-	decides int
+	decides int             // in this night
+	inAll   int
+	wasCut  bool
 
 	namedHosts map[name.Host]bool // in rules
 	patterns   []pattern          // of rules
@@ -164,7 +168,11 @@ func overrideHint(r *Rule) string {
 }
 
 func newPlay(p *Policy, found func(Severity, int, string, string, ...any)) *play {
-	y := &play{p: p, found: found, moments: moments(p), reached: map[int]name.Host{}, who: map[int][]name.Person{}, namedHosts: map[name.Host]bool{}, kinds: kindsOfCountries(p), otherASN: unlistedASN(p)}
+	y := &play{p: p, found: found, reached: map[int]name.Host{}, who: map[int][]name.Person{}, namedHosts: map[name.Host]bool{}, kinds: kindsOfCountries(p), otherASN: unlistedASN(p)}
+	var whole bool
+	if y.moments, whole = moments(p); !whole {
+		y.cut()
+	}
 	y.listed = slices.Clone(p.Always.Subdivisions)
 	for i := range p.Rules {
 		r := &p.Rules[i]
@@ -274,9 +282,14 @@ func (y *play) hostNames() []name.Host {
 		names[n] = true
 	}
 	maps.Copy(names, y.namedHosts)
+	pairs := 0
 	for _, e := range y.p.patterns {
 		names[meeting(e.pattern, e.pattern)] = true
 		for _, q := range y.patterns {
+			if pairs++; pairs > maxMeetings {
+				y.cut()
+				break
+			}
 			if q.overlaps(e.pattern) {
 				names[meeting(e.pattern, q)] = true
 			}
@@ -319,7 +332,7 @@ func (y *play) night(n night) *night {
 }
 
 // spent says that the night took too many decisions, so that what was not found proves nothing.
-func (y *play) spent() bool { return y.decides >= maxDecides }
+func (y *play) spent() bool { return y.decides >= maxDecides || y.inAll >= maxInAll }
 
 // scenes are the ways to ask a rule that its conditions let pass.
 func (y *play) scenes(i int, n *night) []scene {
@@ -348,7 +361,8 @@ func (y *play) try(i int, n *night) (passed []scene, against []Reason) {
 		for _, src := range y.sources(r, n.geo) {
 			for _, severity := range y.severities(r) {
 				for _, failure := range y.failures(r) {
-					if tries++; tries > maxTries || len(passed) >= maxScenes {
+					y.inAll++
+					if tries++; tries > maxTries || len(passed) >= maxScenes || y.spent() {
 						return passed, against
 					}
 					s := scene{Request{Kind: KindNew, Person: people[0], Host: host, Login: r.Logins[0], Reason: strings.Repeat("played through ", maxReasonMin/14+1), Ticket: sampleTicket(r.Ticket),
@@ -426,6 +440,7 @@ func (y *play) enter(h *hostClass, n *night) (way, bool) {
 func (y *play) through(s scene, n *night) (way, bool) {
 	decide := func() Decision {
 		y.decides++
+		y.inAll++
 		return Decide(y.p, s.req, s.facts)
 	}
 	d := decide()
@@ -458,7 +473,7 @@ func (y *play) stuck(ways map[*hostClass]way, n night, next func(*Rule) string, 
 	in := y.night(n)
 	var stuck []*hostClass
 	for _, h := range y.hosts {
-		if _, ok := ways[h]; !ok {
+		if _, ok := ways[h]; !ok || y.spent() {
 			continue
 		}
 		if _, ok := y.enter(h, in); !ok && !y.spent() {
@@ -466,9 +481,17 @@ func (y *play) stuck(ways map[*hostClass]way, n night, next func(*Rule) string, 
 		}
 	}
 	if y.spent() {
-		y.found(SeverityWarning, 0, "ask breakglass-ca policy explain about the hosts that matter most", "this policy is too intricate to play all of it through: dead ends may be missing here")
+		y.cut()
 	}
 	y.report(stuck, ways, next, format)
+}
+
+// cut says, once, that the play-through is not whole.
+func (y *play) cut() {
+	if !y.wasCut {
+		y.wasCut = true
+		y.found(SeverityWarning, 0, "ask breakglass-ca policy explain about the hosts that matter most", "this policy is too intricate to play all of it through: dead ends may be missing here")
+	}
 }
 
 // report says of each rule which hosts it reaches in vain. What holds for every host is said once.
@@ -517,6 +540,10 @@ func (y *play) aways(ways map[*hostClass]way) {
 		}
 	}
 	for _, who := range slices.Sorted(maps.Keys(missed)) {
+		if y.spent() {
+			y.cut()
+			break
+		}
 		in := y.night(night{geo: true, oncall: true, key: KeyLive, absent: func(q name.Person) bool { return q == who }, at: y.moments})
 		var stuck []*hostClass
 		for _, h := range missed[who] {

@@ -7,18 +7,24 @@ import (
 	"breakglass/internal/name"
 )
 
-// maxMoments bounds the kinds of time that are played: windows cut a week into a few dozen.
-const maxMoments = 400
+const (
+	// maxMoments bounds the kinds of time that are played: windows cut a week into a few dozen.
+	maxMoments = 400
+	// maxLooks bounds how often a window's dates are looked at to find them.
+	maxLooks = 10_000_000
+)
 
 // moments gives one instant of each kind of time that the policy tells apart: of all that are in the same windows one will do. The first is an
-// ordinary night.
-func moments(p *Policy) []time.Time {
-	out := []time.Time{testTime}
+// ordinary night. whole is false where not all were found.
+func moments(p *Policy) (out []time.Time, whole bool) {
+	out = []time.Time{testTime}
 	var windows []*Window
+	look := 0
 	for i := range p.Rules {
 		for _, n := range slices.Concat(p.Rules[i].When, p.Rules[i].NotWhen) {
 			if w := p.Windows[n]; w != nil && !slices.Contains(windows, w) {
 				windows = append(windows, w)
+				look += 1 + len(w.Dates)
 			}
 		}
 	}
@@ -32,12 +38,15 @@ func moments(p *Policy) []time.Time {
 		}
 		return string(b)
 	}
-	seen := map[string]bool{kind(testTime): true}
+	seen, looks := map[string]bool{kind(testTime): true}, 0
 	for _, d := range daysOf(windows) {
 		for _, w := range windows {
 			for _, edge := range w.edges(d) {
 				for _, t := range []time.Time{edge, edge.Add(-time.Second)} {
-					if k := kind(t); !seen[k] && len(out) < maxMoments {
+					if looks += look; looks > maxLooks || len(out) >= maxMoments {
+						return out, false
+					}
+					if k := kind(t); !seen[k] {
 						seen[k] = true
 						out = append(out, t)
 					}
@@ -45,7 +54,7 @@ func moments(p *Policy) []time.Time {
 			}
 		}
 	}
-	return out
+	return out, true
 }
 
 // daysOf are a week, and of each span of dates its first days, its last and the one after.
