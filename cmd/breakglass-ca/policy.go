@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +34,7 @@ func parsePolicy(cmd *cobra.Command, path string) (*policy.Policy, error) {
 // finding is a policy.Finding as JSON.
 type finding struct {
 	Severity string `json:"severity"`
+	File     string `json:"file,omitempty"` // of a set
 	Line     int    `json:"line,omitempty"`
 	Message  string `json:"message"`
 	Next     string `json:"next,omitempty"`
@@ -51,15 +53,15 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 			for _, r := range policy.Test(p) {
 				if !r.OK() {
 					faults++
-					found = append(found, finding{policy.SeverityError.String(), r.Line, fmt.Sprintf("test %q fails: %s", r.Name, strings.Join(r.Faults, "; ")),
+					found = append(found, finding{policy.SeverityError.String(), r.File, r.Line, fmt.Sprintf("test %q fails: %s", r.Name, strings.Join(r.Faults, "; ")),
 						"breakglass-ca policy test " + args[0]})
 				}
 			}
-			for _, f := range policy.Check(p) {
+			for _, f := range policy.CheckWith(p, policy.Known{Now: time.Now()}) {
 				if f.Severity == policy.SeverityError {
 					faults++
 				}
-				found = append(found, finding{f.Severity.String(), f.Line, f.Message, f.Next})
+				found = append(found, finding{f.Severity.String(), f.File, f.Line, f.Message, f.Next})
 			}
 			if a.json {
 				if err := a.printJSON(map[string]any{"sha256": p.SHA256, "findings": found}); err != nil {
@@ -67,10 +69,7 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 				}
 			} else {
 				for _, f := range found {
-					place := args[0]
-					if f.Line > 0 {
-						place = fmt.Sprintf("%s:%d", place, f.Line)
-					}
+					place := policy.At(args[0], f.File, f.Line)
 					fmt.Fprintf(a.stdout, "%s: %s: %s\n", place, f.Severity, clean(f.Message))
 					if f.Next != "" {
 						fmt.Fprintf(a.stdout, "    %s\n", clean(f.Next))
