@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ca/catest"
+	"breakglass/internal/policyfiles"
 	"breakglass/internal/policytext"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
@@ -276,4 +278,29 @@ func TestAnImportWhoseCommitFails(t *testing.T) {
 		}
 		c.Audit()
 	}
+}
+
+// TestAPolicyOfSeveralFiles is in force after init, and lies as files where a reload reads it again.
+func TestAPolicyOfSeveralFiles(t *testing.T) {
+	set, err := policytext.Join([]policytext.File{{Name: policytext.Main, Text: importPolicy(catest.Policy)}, {Name: "hosts/a.toml", Text: newHost("new1", 0, "web")}})
+	catest.Must(t, err)
+	c := catest.New(t, catest.Config{Policy: set})
+	alice := c.Enrol("alice")
+	_, err = alice.Request("root", "new1")
+	catest.Must(t, err)
+	got, err := policyfiles.Read(filepath.Join(c.Dir, "policy"), 1<<20)
+	if err != nil || string(got) != set {
+		t.Errorf("the files: %v\n%s", err, got)
+	}
+	r, err := c.Reload(ctx)
+	if err != nil || r.Policy != "in force" {
+		t.Errorf("a reload says %+v, %v", r, err)
+	}
+	h := newHost("new2", 1, "web")
+	_, err = importOf(alice, set, h, h)
+	catest.Must(t, err)
+	if r, err := c.Reload(ctx); err != nil || r.Policy != "in force" { // what was imported since is no change of the files
+		t.Errorf("a reload after an import says %+v, %v", r, err)
+	}
+	c.Audit()
 }

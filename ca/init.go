@@ -15,6 +15,8 @@ import (
 
 	"breakglass/ca/state"
 	"breakglass/internal/durable"
+	"breakglass/internal/policyfiles"
+	"breakglass/internal/policytext"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/policy"
@@ -94,7 +96,7 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 	for _, h := range p.HostCAs() { // the CA that answers for the jump must never be the one that vouches for a target
 		for _, own := range site.HostCA {
 			if authorized(h.Key) == own {
-				return site, fmt.Errorf("policy line %d: the host CA of %s is this CA's own", h.Line, h.Entry)
+				return site, fmt.Errorf("%s: the host CA of %s is this CA's own", policy.At(cfg.PolicyName, h.File, h.Line), h.Entry)
 			}
 		}
 	}
@@ -103,7 +105,12 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 		*f.Keys.list(n) = []string{active.places[n].String()}
 	}
 	f.Keys.Agent = cfg.Seal.Agent
-	if err := durable.WriteFile(filepath.Join(cfg.Dir, "policy.toml"), cfg.Policy, 0o600); err != nil {
+	if policytext.IsSet(string(cfg.Policy)) { // a reload reads the files again
+		f.Policy = "policy"
+		if err := policyfiles.Write(filepath.Join(cfg.Dir, f.Policy), string(cfg.Policy)); err != nil {
+			return site, err
+		}
+	} else if err := durable.WriteFile(filepath.Join(cfg.Dir, "policy.toml"), cfg.Policy, 0o600); err != nil {
 		return site, err
 	}
 	if err := f.write(filepath.Join(cfg.Dir, "config.toml")); err != nil {

@@ -124,7 +124,7 @@ func (c *CA) checkProposal(file, text string) (*proposal, error) {
 	}
 	for _, f := range policy.Check(p) {
 		if f.Severity == policy.SeverityError {
-			faults = append(faults, fmt.Sprintf("%s:%d: %s", file, f.Line, f.Message))
+			faults = append(faults, fmt.Sprintf("%s: %s", policy.At(file, f.File, f.Line), f.Message))
 			if f.Next != "" {
 				faults = append(faults, "    "+f.Next)
 			}
@@ -136,7 +136,7 @@ func (c *CA) checkProposal(file, text string) (*proposal, error) {
 	}
 	for _, h := range p.HostCAs() { // the CA that answers for the jump must never be the one that vouches for a target
 		if slices.Contains(site.Site.HostCA, authorized(h.Key)) {
-			faults = append(faults, fmt.Sprintf("%s:%d: the host CA of %s is this CA's own", file, h.Line, h.Entry))
+			faults = append(faults, fmt.Sprintf("%s: the host CA of %s is this CA's own", policy.At(file, h.File, h.Line), h.Entry))
 		}
 	}
 	if n := len(policytext.Cut(text)); n > policytext.MaxPieces {
