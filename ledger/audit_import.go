@@ -115,10 +115,10 @@ func (a *Audit) onlyOpened(policy, hosts string) {
 	}
 	var all map[string]any
 	var is opening
-	if err := toml.Unmarshal([]byte(hosts), &all); err == nil {
+	if err = toml.Unmarshal([]byte(hosts), &all); err == nil {
 		err = toml.Unmarshal([]byte(hosts), &is)
 	}
-	if len(is.Hosts) == 0 || len(all) != 1 {
+	if err != nil || len(is.Hosts) == 0 || len(all) != 1 {
 		a.fault(FaultPolicy, "imports something that is no list of hosts")
 		return
 	}
