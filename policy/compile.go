@@ -35,9 +35,13 @@ func (c *compiler) compile(f *file) {
 	c.jumps(f)
 	c.hosts(f)
 	c.hostGroupEntries(f)
-	for i := range f.Rules {
+	if len(f.Rules) > maxRules {
+		c.key([]string{"rule", strconv.Itoa(maxRules)}, "name groups in fewer rules", "more than %d rules", maxRules)
+	}
+	for i := range f.Rules[:min(len(f.Rules), maxRules)] {
 		c.rule(&f.Rules[i], i)
 	}
+	c.p.index()
 	if len(f.Rules) == 0 {
 		c.key(nil, "", "there is no [[rule]]: nobody could ever get in")
 	}
@@ -416,9 +420,13 @@ func (c *compiler) rule(in *fileRule, i int) {
 	if r.Name, err = name.ParseRule(in.Name); err != nil {
 		c.at(at("name"), "", "the rule's name: %v", err)
 	}
-	for _, other := range c.p.Rules {
-		if other.Name == r.Name {
+	for j := range c.p.Rules {
+		if len(c.list) >= maxFaults {
+			break // no more are shown, and thousands of rules of one name would take minutes
+		}
+		if other := &c.p.Rules[j]; other.Name == r.Name {
 			c.at(at("name"), "", "rule %q stands in line %d already", r.Name, other.Line)
+			break
 		}
 	}
 	if strings.TrimSpace(r.Why) == "" {

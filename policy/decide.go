@@ -111,12 +111,10 @@ func (e *evaluation) run() Decision {
 	var against []Reason
 	depth := 0 // how far any rule goes: 1 names the person, 2 the host too
 	if host != nil && e.p.people[e.req.Person] != nil {
-		for i := range e.p.Rules {
-			r := &e.p.Rules[i]
-			if !r.who[e.req.Person] {
-				e.skip(r, "does not name ", string(e.req.Person))
-				continue
-			}
+		decided := false
+		at := 0 // the first rule that the trace has not told of
+		for _, r := range e.p.rulesOf[e.req.Person] {
+			at = e.unnamed(at, r)
 			if !r.hosts.has(host) {
 				depth = max(depth, 1)
 				e.skip(r, "does not reach ", string(e.req.Host))
@@ -141,8 +139,12 @@ func (e *evaluation) run() Decision {
 				closest, against = r, e.reasons
 			}
 			if decides {
+				decided = true
 				break // or would, were it not for the general reasons
 			}
+		}
+		if !decided {
+			e.unnamed(at, nil)
 		}
 		if closest == nil {
 			against = []Reason{e.unreached(host, depth)}
@@ -158,6 +160,22 @@ func (e *evaluation) run() Decision {
 		d.Rule, d.Why = closest.Name, closest.Why
 	}
 	return d
+}
+
+// unnamed tells a trace of the rules from the given one on that do not name the person, up to the next that does; nil: to the end. It returns
+// which comes after that one.
+func (e *evaluation) unnamed(from int, next *Rule) int {
+	if e.trace == nil {
+		return from
+	}
+	for ; from < len(e.p.Rules); from++ {
+		r := &e.p.Rules[from]
+		if r == next {
+			return from + 1
+		}
+		e.skip(r, "does not name ", string(e.req.Person))
+	}
+	return from
 }
 
 func (e *evaluation) skip(r *Rule, what, whom string) {
@@ -223,7 +241,7 @@ func (e *evaluation) always() *HostInfo {
 	host := p.host(q.Host)
 	if host == nil {
 		next := "breakglass-ca policy explain shows what the policy knows; an owner may add the host"
-		if hint := didYouMean(string(q.Host), sortedKeys(p.hosts)); hint != "" {
+		if hint := p.closeHost(string(q.Host)); hint != "" {
 			next = hint
 		}
 		e.fail(0, Reason{UnknownHost, fmt.Sprintf("the policy does not know a host %q", q.Host), next})
@@ -327,11 +345,7 @@ func (e *evaluation) unreached(host *HostInfo, depth int) Reason {
 		return Reason{NoRule, fmt.Sprintf("no rule names %s", q.Person), "ask an owner of this site (" + words(e.p.Site.Owners) + ")"}
 	}
 	var hosts, logins []string
-	for i := range e.p.Rules {
-		r := &e.p.Rules[i]
-		if !r.who[q.Person] {
-			continue
-		}
+	for _, r := range e.p.rulesOf[q.Person] {
 		for _, h := range r.Hosts {
 			if !slices.Contains(hosts, h) {
 				hosts = append(hosts, h)

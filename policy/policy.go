@@ -45,6 +45,7 @@ const (
 	maxDuration      = 24 * time.Hour // of grace, idle and wait
 	maxForwards      = 64             // of a rule and of a request: each is a line of the signed statement
 	maxTicketPattern = 200
+	maxRules         = 2000 // each is held against those before it when a policy is checked, and a person has to read them
 )
 
 // Policy is one loaded file. It is never changed after Load; any number of goroutines may use it.
@@ -64,6 +65,7 @@ type Policy struct {
 	Failures map[name.Failure]*Failure
 
 	people    map[name.Person]*Person
+	rulesOf   map[name.Person][]*Rule // those that name each, in the order of the file
 	networks  map[name.Network][]netip.Prefix
 	hosts     map[name.Host]*HostInfo
 	patterns  []hostEntry // most fixed text first

@@ -58,7 +58,7 @@ func (ix *index) key(path []string) span {
 // walk reads the file's syntax tree once, notes where everything stands and reports each key that the file type
 // doesn't have. It is stricter than go-toml's own check, which is a second net: go-toml matches keys without regard to
 // case, so that `Who` further down would silently replace `who`.
-func walk(src []byte, c *faults) error {
+func walk(src []byte, c *faults, sections *sections) error {
 	ix := c.ix
 	root := reflect.TypeFor[file]()
 	var table []string
@@ -69,6 +69,7 @@ func walk(src []byte, c *faults) error {
 	p.Reset(src)
 	for p.NextExpression() {
 		e := p.Expression()
+		sections.note(src, e)
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			table, tableType, known = nil, root, true
@@ -231,11 +232,16 @@ func (ix *index) descend(c *faults, t reflect.Type, path []string, at span) (ref
 // beyond walk (syntax, a key written twice) is one fault, the first.
 func decode(src []byte, c *faults) (file, bool) {
 	var f file
-	if err := walk(src, c); err != nil {
+	var tables sections
+	if err := walk(src, c, &tables); err != nil {
 		c.toml(src, toml.Unmarshal(src, &f), err)
 		return f, false
 	}
 	found := len(c.list)
+	if found == 0 && tables.decode(src, &f) {
+		return f, true
+	}
+	f = file{}
 	d := toml.NewDecoder(bytes.NewReader(src))
 	d.DisallowUnknownFields()
 	err := d.Decode(&f)
