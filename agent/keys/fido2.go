@@ -99,7 +99,7 @@ func (f *FIDO2) holders(ctx context.Context, wk []wire.Key) (*wire.Result, error
 		case len(r.Unreadable) == 0:
 			return nil, wire.NoCredential.Err()
 		case try == probeTries:
-			return nil, r.Unreadable[0].Error
+			return nil, fmt.Errorf("%w: %w", ErrNotHere, r.Unreadable[0].Error) // another backend may reach it still
 		}
 	}
 }
