@@ -62,6 +62,7 @@ soak: build
 	N=$${SOAK_N:-500} SEED=new go test -timeout 6h -count=1 -v -run 'Kill|Crash|PowerCut|Soak|Machine' ./...
 
 bench: build
+	go run ./policy/bench
 	go run ./internal/bench -bin $(BIN) -out build/bench.json
 
 # Writes golden files that don't exist yet; those of testdata/v1 are never changed.

@@ -48,7 +48,7 @@ func main() {
 	flag.StringVar(&cfg.cache, "cache", "build/peers", "where the peer's programs are kept")
 	flag.IntVar(&cfg.rounds, "rounds", 3, "rounds of each load, ours and the peer's in turn")
 	flag.DurationVar(&cfg.span, "span", 5*time.Second, "how long one load takes")
-	flag.StringVar(&cfg.only, "only", "", "policy, shell or ca: that part alone")
+	flag.StringVar(&cfg.only, "only", "", "shell or ca: that part alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, cfg)
@@ -74,7 +74,7 @@ func run(ctx context.Context, cfg config) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"policy", b.policy}, {"shell", b.shell}, {"ca", b.issuing}} {
+	}{{"shell", b.shell}, {"ca", b.issuing}} {
 		if cfg.only != "" && cfg.only != part.name {
 			continue
 		}

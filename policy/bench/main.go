@@ -1,10 +1,14 @@
+// Bench times decisions on a small and on a large site, in turn, and the loading of the large one. It is a part of `make bench`, apart from
+// internal/bench, which knows the programs and none of their insides.
 package main
 
 import (
-	"context"
+	"flag"
 	"fmt"
 	"net/netip"
+	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"breakglass/internal/name"
@@ -15,8 +19,16 @@ import (
 // decisions is how many are timed at once.
 const decisions = 20000
 
-// policy times decisions on a small and on a large site, in turn, and the loading of the large one.
-func (b *bench) policy(context.Context) error {
+func main() {
+	rounds := flag.Int("rounds", 3, "rounds of each, in turn")
+	flag.Parse()
+	if err := run(*rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(rounds int) error {
 	small, err := policy.Load("policy.toml", []byte(sitegen.Text(sitegen.Small)))
 	if err != nil {
 		return fmt.Errorf("load the small policy: %w", err)
@@ -24,7 +36,7 @@ func (b *bench) policy(context.Context) error {
 	text := []byte(sitegen.Text(sitegen.Large))
 	var large *policy.Policy
 	var loads, ofSmall, ofLarge, ratios, allocs []float64
-	for range b.cfg.rounds {
+	for range rounds {
 		start := time.Now()
 		if large, err = policy.Load("policy.toml", text); err != nil {
 			return fmt.Errorf("load the large policy: %w", err)
@@ -40,12 +52,22 @@ func (b *bench) policy(context.Context) error {
 		}
 		ofSmall, ofLarge, ratios, allocs = append(ofSmall, s), append(ofLarge, l), append(ratios, l/s), append(allocs, n)
 	}
-	b.figure("decide_ns_small", median(ofSmall), "ns")
-	b.figure("decide_ns_large", median(ofLarge), "ns")
-	b.figure("decide_ns_large_vs_small", median(ratios), "ratio")
-	b.figure("decide_allocs_large", median(allocs), "allocations")
-	b.figure("policy_reload_large_s", median(loads), "s")
+	figure("decide_ns_small", median(ofSmall), "ns")
+	figure("decide_ns_large", median(ofLarge), "ns")
+	figure("decide_ns_large_vs_small", median(ratios), "ratio")
+	figure("decide_allocs_large", median(allocs), "allocations")
+	figure("policy_reload_large_s", median(loads), "s")
 	return nil
+}
+
+func figure(name string, value float64, unit string) {
+	fmt.Printf("figure %s %.3f %s\n", name, value, unit)
+}
+
+// median of what is not empty; it sorts v.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
 }
 
 // timeDecide gives the mean of a decision by the last rule that has no conditions, the dearest to find in a walk, and how often it allocates.
