@@ -49,6 +49,8 @@ type Config struct {
 	Recovered journal.Recovered
 	// Sources are the addresses that the jump dials from; empty leaves it to the system.
 	Sources []netip.Addr
+	// Proxies are those whose PROXY v2 header is believed, and asked for. A header with an address from anybody else ends the connection.
+	Proxies []netip.Prefix
 	// Now is the wall clock; time.Now if nil.
 	Now    func() time.Time
 	Logger *slog.Logger

@@ -36,6 +36,8 @@ const (
 	// descriptors stay for people. A network is a /24 or /48.
 	maxUnproven           = 512
 	maxUnprovenPerNetwork = 64
+	// maxUnwrapping caps connections of listed proxies whose header isn't read yet.
+	maxUnwrapping = 256
 	// maxSessions bounds memory (about 150 KB each) and descriptors.
 	maxSessions = 4096
 	// maxChannels bounds the channels open at once in one session; sshd's MaxSessions is 10 by default.

@@ -1,7 +1,6 @@
 package jump
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,18 +17,20 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/internal/name"
+	"breakglass/internal/proxyproto"
 	"breakglass/internal/sshcert"
 )
 
 // doorConn is a person's connection, from accept on.
 type doorConn struct {
 	*quickConn
-	j     *Jump
-	peer  netip.Addr
-	head  []byte    // read while looking for a preamble
-	host  name.Host // what the preamble named; "" without one
-	meta  ssh.ServerPreAuthConn
-	timer *time.Timer
+	j      *Jump
+	peer   netip.Addr
+	remote net.Addr  // the person's; of a listed proxy's connection, as its header says
+	head   []byte    // read while looking for a preamble
+	host   name.Host // what the preamble named; "" without one
+	meta   ssh.ServerPreAuthConn
+	timer  *time.Timer
 
 	counted atomic.Bool // among the strangers
 	proven  atomic.Bool
@@ -49,6 +51,9 @@ func (d *doorConn) Read(b []byte) (int, error) {
 	}
 	return d.quickConn.Read(b)
 }
+
+// RemoteAddr is the person's: the certificate's source address is held against it, here and in x/crypto.
+func (d *doorConn) RemoteAddr() net.Addr { return d.remote }
 
 func (d *doorConn) Close() error {
 	d.once.Do(func() {
@@ -117,7 +122,10 @@ func (j *Jump) server() *front.Server {
 
 // connected reads the preamble, before anything else and in the connection's own goroutine.
 func (j *Jump) connected(ctx front.Context, nc net.Conn) net.Conn {
-	d := &doorConn{quickConn: newQuickConn(nc), j: j, peer: peerAddr(nc.RemoteAddr())}
+	d := &doorConn{quickConn: newQuickConn(nc), j: j, peer: peerAddr(nc.RemoteAddr()), remote: nc.RemoteAddr()}
+	if proxyproto.Listed(j.cfg.Proxies, d.peer) && !j.unwrap(d) {
+		return nil
+	}
 	if !j.caps.enter(d.peer) {
 		j.strangers.count(refusedBusy, d.peer)
 		return nil
@@ -146,12 +154,37 @@ func (j *Jump) connected(ctx front.Context, nc net.Conn) net.Conn {
 	return d
 }
 
+// unwrap takes a listed proxy's header, and says whether the connection goes on. Until it is read, the proxy's connections have places of their
+// own: they all come from one address, and whoever is behind it must not shut out the others.
+func (j *Jump) unwrap(d *doorConn) bool {
+	if j.unwrapping.Add(1) > maxUnwrapping {
+		j.unwrapping.Add(-1)
+		j.strangers.count(refusedBusy, d.peer)
+		return false
+	}
+	err := d.readProxy()
+	j.unwrapping.Add(-1)
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, errUnproxied):
+		j.strangers.count(refusedUnproxied, d.peer)
+		if now := time.Now().Unix(); j.unproxied.Swap(now/60) != now/60 { // a line a minute: a misconfigured proxy does it all the time
+			j.log.Error("a listed proxy sends no PROXY v2 header: nobody gets in through it", "proxy", d.peer)
+		}
+	case !errors.Is(err, errHealth):
+		j.strangers.count(refusedPreamble, d.peer)
+		j.log.Debug("refused", "reason", refusedPreamble, "proxy", d.peer, "error", err)
+	}
+	return false
+}
+
 func (d *doorConn) readPreamble() error {
 	d.SetReadDeadline(time.Now().Add(preambleTimeout))
 	defer d.SetReadDeadline(time.Time{})
-	b := make([]byte, preambleHeader, preambleHeader+maxPreamble)
-	n, err := io.ReadAtLeast(d.quickConn, b[:len(preambleStart)], len(preambleStart))
-	if !bytes.HasPrefix(preambleStart, b[:n]) || n == 0 {
+	b := make([]byte, proxyproto.FixedLength, proxyproto.FixedLength+proxyproto.MaxLength)
+	n, err := io.ReadAtLeast(d.quickConn, b[:len(proxyproto.Start)], len(proxyproto.Start))
+	if !strings.HasPrefix(proxyproto.Start, string(b[:n])) || n == 0 {
 		var timeout net.Error
 		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
 			return err
@@ -162,18 +195,18 @@ func (d *doorConn) readPreamble() error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.ReadFull(d.quickConn, b[n:preambleHeader]); err != nil {
+	if _, err := io.ReadFull(d.quickConn, b[n:]); err != nil {
 		return fmt.Errorf("%w: %w", errPreamble, err)
 	}
-	size, err := preambleLength(b[:preambleHeader])
+	size, err := proxyproto.Length(b)
 	if err != nil {
-		return err
-	}
-	body := b[preambleHeader : preambleHeader+size]
-	if _, err := io.ReadFull(d.quickConn, body); err != nil {
 		return fmt.Errorf("%w: %w", errPreamble, err)
 	}
-	d.host, err = parsePreamble(body)
+	b = b[:proxyproto.FixedLength+size]
+	if _, err := io.ReadFull(d.quickConn, b[proxyproto.FixedLength:]); err != nil {
+		return fmt.Errorf("%w: %w", errPreamble, err)
+	}
+	d.host, err = preambleHost(b)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -95,6 +96,7 @@ type world struct {
 	segments    int
 	segmentSize int64
 	fs          journal.FS
+	proxies     []netip.Prefix
 }
 
 // newWorld starts everything; settings run before the jump does.
@@ -125,7 +127,7 @@ func (w *world) startJump(l net.Listener) {
 	if testing.Verbose() {
 		out = os.Stderr
 	}
-	w.j, err = New(Config{Name: "jump-a", Site: w.ca.site(), Key: w.ca.jumpKey, HostKey: w.ca.jumpHost, CA: w.ca, Journal: jour, Recovered: rec,
+	w.j, err = New(Config{Name: "jump-a", Site: w.ca.site(), Key: w.ca.jumpKey, HostKey: w.ca.jumpHost, CA: w.ca, Journal: jour, Recovered: rec, Proxies: w.proxies,
 		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	check(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

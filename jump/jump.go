@@ -35,6 +35,9 @@ type Jump struct {
 	front     *front.Server
 	shipper   *ship.Shipper
 
+	unwrapping atomic.Int32 // connections of proxies whose header isn't read yet
+	unproxied  atomic.Int64 // the minute in which a proxy without a header was logged
+
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	conns    map[net.Conn]struct{}

@@ -1,78 +1,76 @@
 package jump
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"time"
 
 	"breakglass/internal/name"
+	"breakglass/internal/proxyproto"
 )
 
 // A preamble names the host before the first byte of SSH, so that the key exchange can show that host's certificate: a
-// PROXY protocol v2 header (HAProxy proxy-protocol.txt section 2.2) with command LOCAL, family UNSPEC and exactly one TLV, of
+// PROXY protocol v2 header (package proxyproto) with command LOCAL, family UNSPEC and exactly one TLV, of
 // type AUTHORITY. It is unauthenticated, so it picks a host certificate among known names and nothing else; what it says of
 // addresses would be a lie that anybody can tell (CVE-2024-35175), so a header that could hold any is refused.
-const (
-	preambleHeader = 16 // signature, command, family, length
-	tlvAuthority   = 0x02
-	commandLocal   = 0x20
-	commandProxy   = 0x21
-	familyUnspec   = 0x00
-	// maxPreamble bounds what a stranger can make us hold; a name takes at most 3 + name.MaxLen bytes.
-	maxPreamble = 512
-)
-
-// preambleStart can never begin an SSH identification string (RFC 4253 section 4.2).
-var (
-	preambleStart     = []byte("\r\n\r\n")
-	preambleSignature = []byte("\r\n\r\n\x00\r\nQUIT\n")
-)
+//
+// Behind a listed proxy the proxy's own header, with the person's address, comes first, and the person's preamble after it.
 
 var (
 	errPreamble = errors.New("malformed preamble")
 	// errProxied: somebody claims to speak for another address.
 	errProxied = errors.New("preamble with addresses")
+	// errUnproxied: a listed proxy that doesn't say whose connection it is. Everybody behind it would have its address.
+	errUnproxied = errors.New("a listed proxy without its header")
+	// errHealth: a listed proxy that looks whether we live.
+	errHealth = errors.New("a proxy's health check")
 )
 
-// preambleLength reads the fixed part and says how many bytes follow.
-func preambleLength(b []byte) (int, error) {
-	if len(b) != preambleHeader || !bytes.HasPrefix(b, preambleSignature) {
-		return 0, fmt.Errorf("%w: signature", errPreamble)
-	}
-	switch {
-	case b[12] == commandProxy:
-		return 0, errProxied
-	case b[12] != commandLocal:
-		return 0, fmt.Errorf("%w: version and command %#02x", errPreamble, b[12])
-	case b[13] != familyUnspec:
-		return 0, errProxied
-	}
-	n := int(binary.BigEndian.Uint16(b[14:]))
-	if n > maxPreamble {
-		return 0, fmt.Errorf("%w: %d bytes, limit %d", errPreamble, n, maxPreamble)
-	}
-	return n, nil
-}
+// proxyTimeout bounds the header of a listed proxy, which sends it at once.
+const proxyTimeout = 3 * time.Second
 
-// parsePreamble reads the TLVs behind the fixed part.
-func parsePreamble(b []byte) (name.Host, error) {
-	if len(b) < 3 || b[0] != tlvAuthority || int(binary.BigEndian.Uint16(b[1:])) != len(b)-3 {
-		return "", fmt.Errorf("%w: want one TLV, the authority", errPreamble)
+// preambleHost reads a header that is a preamble, and nothing else.
+func preambleHost(b []byte) (name.Host, error) {
+	command, family, err := proxyproto.Kind(b)
+	if err == nil && (command != proxyproto.Local || family != proxyproto.Unspec) {
+		return "", errProxied // whatever else is wrong with it
 	}
-	h, err := name.ParseHost(string(b[3:]))
+	h, err := proxyproto.Parse(b)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errPreamble, err)
 	}
-	return h, nil
+	if len(h.TLVs) != 1 || h.TLVs[0].Type != proxyproto.TypeAuthority {
+		return "", fmt.Errorf("%w: want one TLV, the authority", errPreamble)
+	}
+	host, err := name.ParseHost(string(h.TLVs[0].Value))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errPreamble, err)
+	}
+	return host, nil
 }
 
 // Preamble is what a client sends before its SSH identification string to reach host in one hop.
 func Preamble(host name.Host) []byte {
-	b := bytes.Clone(preambleSignature)
-	b = append(b, commandLocal, familyUnspec)
-	b = binary.BigEndian.AppendUint16(b, uint16(3+len(host)))
-	b = append(b, tlvAuthority)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(host)))
-	return append(b, host...)
+	return proxyproto.Append(nil, proxyproto.Header{Local: true, TLVs: []proxyproto.TLV{{Type: proxyproto.TypeAuthority, Value: []byte(host)}}})
+}
+
+// readProxy takes a listed proxy's header: from here on the connection is its client's.
+func (d *doorConn) readProxy() error {
+	d.SetReadDeadline(time.Now().Add(proxyTimeout))
+	defer d.SetReadDeadline(time.Time{})
+	h, err := proxyproto.Read(d.quickConn)
+	switch {
+	case errors.Is(err, proxyproto.ErrMissing):
+		return errUnproxied
+	case err != nil:
+		return fmt.Errorf("%w: %w", errPreamble, err)
+	case h.Local && len(h.TLVs) > 0 && h.TLVs[0].Type == proxyproto.TypeAuthority: // its client's preamble: its own header is missing
+		return errUnproxied
+	case h.Local:
+		return errHealth
+	}
+	d.remote = net.TCPAddrFromAddrPort(h.Source)
+	d.peer = h.Source.Addr()
+	return nil
 }

@@ -9,21 +9,6 @@ import (
 	"breakglass/internal/name"
 )
 
-// readAll is what doorConn does with a whole preamble.
-func readAll(b []byte) (name.Host, error) {
-	if len(b) < preambleHeader {
-		return "", errPreamble
-	}
-	n, err := preambleLength(b[:preambleHeader])
-	if err != nil {
-		return "", err
-	}
-	if len(b) < preambleHeader+n {
-		return "", errPreamble
-	}
-	return parsePreamble(b[preambleHeader : preambleHeader+n])
-}
-
 func TestPreamble(t *testing.T) {
 	good := string(Preamble("web01"))
 	at := func(i int, c byte) string {
@@ -54,7 +39,7 @@ func TestPreamble(t *testing.T) {
 		{"a length over the limit, before anything is read", at(14, 0xff), "", errPreamble},
 		{"two TLVs", strings.Replace(good, "\x00\x08\x02", "\x00\x10\x02", 1) + "\x02\x00\x05web02", "", errPreamble},
 	} {
-		h, err := readAll([]byte(c.b))
+		h, err := preambleHost([]byte(c.b))
 		if h != c.host || !errors.Is(err, c.err) {
 			t.Errorf("%s: got %q, %v", c.is, h, err)
 		}
@@ -66,7 +51,7 @@ func FuzzPreamble(f *testing.F) {
 	f.Add([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x50\x00\x16"))
 	f.Add([]byte("SSH-2.0-OpenSSH_9.2p1\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := readAll(b)
+		h, err := preambleHost(b)
 		if err != nil {
 			return
 		}

@@ -14,6 +14,7 @@ import (
 const (
 	refusedPreamble  = "preamble"           // malformed
 	refusedProxied   = "proxy_header"       // claims another address
+	refusedUnproxied = "no_proxy_header"    // a listed proxy that doesn't say whose connection it is
 	refusedBusy      = "too_many"           // a cap before the handshake
 	refusedHandshake = "handshake_failed"   // no SSH, or nothing in common
 	refusedSlow      = "handshake_timeout"  // not proven in time

@@ -18,6 +18,7 @@ import (
 	"breakglass/ca/api"
 	"breakglass/internal/durable"
 	"breakglass/internal/name"
+	"breakglass/internal/proxyproto"
 )
 
 // directory is the jump's --dir: config.toml, pins, checkpoint, keys/ (0600), journal/, status.json.
@@ -33,6 +34,7 @@ type config struct {
 	Listen    []string `toml:"listen" comment:"IP:PORT"`
 	Advertise []string `toml:"advertise" comment:"IP:PORT where people reach it; known to the CA since the join"`
 	Source    []string `toml:"source" comment:"IPs that hosts see; session certificates are good from there alone"`
+	Proxies   []string `toml:"proxies,omitempty" comment:"proxies in front of this jump (IP or network) that send a PROXY v2 header; nobody else's is believed"`
 	Journal   struct {
 		Segments   int `toml:"segments" comment:"recordings wait here until they are stored, running sessions' too; it only grows"`
 		SegmentMiB int `toml:"segment_mib"`
@@ -109,6 +111,9 @@ func (c *config) check(path string) error {
 	}
 	if _, err := c.sources(); err != nil {
 		bad("source: %w", err)
+	}
+	if _, err := proxyproto.ParseList(c.Proxies); err != nil {
+		bad("%w", err)
 	}
 	if c.Journal.Segments < 3 || c.Journal.Segments > maxSegments || c.Journal.SegmentMiB < 1 || c.Journal.SegmentMiB > maxSegmentMiB {
 		bad("journal: %d segments of %d MiB", c.Journal.Segments, c.Journal.SegmentMiB)

@@ -124,6 +124,7 @@ func TestConfigIsStrict(t *testing.T) {
 		{"an unknown key", "name = \"a\"\nnmae = \"b\"\n", "nmae"},
 		{"no TOML", "name = \n", "config.toml"},
 		{"every fault at once", "name = \"A\"\nlisten = [\"x\"]\n", "source is empty"},
+		{"everybody as a proxy", "name = \"a\"\nlisten = [\"127.0.0.1:1\"]\nadvertise = [\"127.0.0.1:1\"]\nsource = [\"127.0.0.1\"]\nproxies = [\"0.0.0.0/0\"]\n[journal]\nsegments = 3\nsegment_mib = 16\n", "name the proxies themselves"},
 		{"a journal too small to be one", "name = \"a\"\nlisten = [\"127.0.0.1:1\"]\nadvertise = [\"127.0.0.1:1\"]\nsource = [\"127.0.0.1\"]\n[journal]\nsegments = 1\nsegment_mib = 16\n", "1 segments"},
 	} {
 		dir := t.TempDir()

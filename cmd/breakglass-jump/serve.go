@@ -16,6 +16,7 @@ import (
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
 	"breakglass/internal/name"
+	"breakglass/internal/proxyproto"
 	"breakglass/jump"
 	"breakglass/jump/facts"
 	"breakglass/jump/journal"
@@ -76,7 +77,11 @@ func serve(ctx context.Context, d directory, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	j, err := jump.New(jump.Config{Name: name.Jump(c.Name), Site: pins.Site, Key: key, HostKey: host, CA: ca,
+	proxies, err := proxyproto.ParseList(c.Proxies)
+	if err != nil {
+		return err
+	}
+	j, err := jump.New(jump.Config{Name: name.Jump(c.Name), Site: pins.Site, Key: key, HostKey: host, CA: ca, Proxies: proxies,
 		NewestSite: ca.Site, Followed: func(s ledger.Site, checkpoint string) {
 			ca.Follow(s)
 			if err := d.writePins(api.Pins{Site: s, Checkpoint: checkpoint}); err != nil {

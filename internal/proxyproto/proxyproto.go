@@ -23,8 +23,9 @@ const (
 	// MaxLength bounds what follows: addresses have 36 bytes, an authority at most 255. More would only be held for strangers.
 	MaxLength = 512
 
-	commandLocal = 0x20
-	commandProxy = 0x21
+	// Version and command in one byte.
+	Local = 0x20
+	Proxy = 0x21
 
 	// Families: address family and protocol in one byte.
 	Unspec = 0x00
@@ -69,7 +70,7 @@ func Length(b []byte) (int, error) {
 	if len(b) != FixedLength || !bytes.HasPrefix(b, signature) {
 		return 0, fmt.Errorf("%w: signature", ErrMalformed)
 	}
-	if b[12] != commandLocal && b[12] != commandProxy {
+	if b[12] != Local && b[12] != Proxy {
 		return 0, fmt.Errorf("%w: version and command %#02x", ErrMalformed, b[12])
 	}
 	n := int(binary.BigEndian.Uint16(b[14:]))
@@ -77,6 +78,15 @@ func Length(b []byte) (int, error) {
 		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrMalformed, n, MaxLength)
 	}
 	return n, nil
+}
+
+// Kind reads what a header is, of its fixed part.
+func Kind(b []byte) (command, family byte, err error) {
+	if len(b) < FixedLength {
+		return 0, 0, fmt.Errorf("%w: %d bytes", ErrMalformed, len(b))
+	}
+	_, err = Length(b[:FixedLength])
+	return b[12], b[13], err
 }
 
 // Parse reads a whole header and nothing behind it.
@@ -92,7 +102,7 @@ func Parse(b []byte) (Header, error) {
 	if len(b) != FixedLength+n {
 		return h, fmt.Errorf("%w: %d bytes, it says %d", ErrMalformed, len(b), FixedLength+n)
 	}
-	h.Local, h.Family = b[12] == commandLocal, b[13]
+	h.Local, h.Family = b[12] == Local, b[13]
 	rest := b[FixedLength:]
 	size := 0
 	switch h.Family {
@@ -188,9 +198,9 @@ func Read(r io.Reader) (Header, error) {
 func Append(b []byte, h Header) []byte {
 	b = append(b, signature...)
 	var body []byte
-	command, family := byte(commandLocal), byte(Unspec)
+	command, family := byte(Local), byte(Unspec)
 	if !h.Local {
-		command, family = commandProxy, TCP6
+		command, family = Proxy, TCP6
 		if h.Source.Addr().Is4() && h.Destination.Addr().Is4() {
 			family = TCP4
 			src, dst := h.Source.Addr().As4(), h.Destination.Addr().As4()

@@ -76,7 +76,7 @@ func TestParse(t *testing.T) {
 		{"TLVs behind the addresses", with(v4(), TLV{0xea, []byte("vpce-1")}, TLV{TypeAuthority, []byte("web01")}), "203.0.113.9:4711"},
 		{"a right checksum", crc(true), "203.0.113.9:4711"},
 		{"LOCAL", with(Header{Local: true}), "local"},
-		{"LOCAL whose addresses mean nothing", at(good, 12, commandLocal), "local"},
+		{"LOCAL whose addresses mean nothing", at(good, 12, Local), "local"},
 
 		{"a wrong checksum", crc(false), ""},
 		{"a checksum of another length", with(v4(), TLV{typeCRC32C, []byte("12345")}), ""},
@@ -85,7 +85,7 @@ func TestParse(t *testing.T) {
 		{"an unknown command", at(good, 12, 0x22), ""},
 		{"UDP", at(good, 13, 0x12), ""},
 		{"a Unix socket", at(good, 13, 0x31), ""},
-		{"PROXY without an address", at(with(Header{Local: true}), 12, commandProxy), ""},
+		{"PROXY without an address", at(with(Header{Local: true}), 12, Proxy), ""},
 		{"IPv6 in the room of IPv4", at(good, 13, TCP6), ""},
 		{"addresses cut off", good[:len(good)-1], ""},
 		{"bytes left over", good + "x", ""},
