@@ -58,6 +58,7 @@ func CheckWith(p *Policy, known Known) []Finding {
 	k.keys()
 	k.people()
 	k.jumps()
+	k.viasUnused()
 	k.playThrough()
 	k.unused()
 	k.openings()
@@ -270,6 +271,8 @@ func (k *checker) unused() {
 		}
 		if !slices.ContainsFunc(info.Address, func(a string) bool { _, ok := endpointIP(a); return ok }) {
 			k.addIn(info.File, SeverityWarning, info.Line, "add an IP address", "host %q is unreachable while DNS is down", n)
+		} else {
+			k.viaNeedsDNS(info)
 		}
 	}
 }

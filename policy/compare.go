@@ -16,7 +16,7 @@ import (
 
 // Change is one thing in which two policies differ. Where something stands in the file is no difference, nor what is in the file's comments.
 type Change struct {
-	Kind string   `json:"kind"`           // "host", "pattern", "group", "rule", "person", "network", "jump", "window", "oncall", "failure", "site", "always", "enrolment", "profile", "order"
+	Kind string   `json:"kind"`           // "host", "pattern", "group", "rule", "person", "network", "jump", "via", "window", "oncall", "failure", "site", "always", "enrolment", "profile", "order"
 	Name string   `json:"name,omitempty"` // of it; empty where there is one
 	What string   `json:"what"`           // Gained, Removed or Modified
 	Keys []string `json:"keys,omitempty"` // of a changed thing, what of it: "groups", "address", "host_keys", "host_ca", "minutes" …
@@ -56,6 +56,7 @@ func Compare(old, new *Policy) []Change {
 	each(d, "window", old.Windows, new.Windows, func(a, b *Window) []string { return fields(*a, *b) })
 	each(d, "oncall", old.Rosters, new.Rosters, func(a, b *Roster) []string { return fields(*a, *b) })
 	each(d, "failure", old.Failures, new.Failures, func(a, b *Failure) []string { return fields(*a, *b) })
+	each(d, "via", old.vias, new.vias, func(a, b *Via) []string { return fields(*a, *b) })
 	each(d, "jump", jumpsOf(old), jumpsOf(new), func(a, b Jump) []string { return fields(a, b) })
 	each(d, "rule", rulesOf(old), rulesOf(new), func(a, b Rule) []string { return fields(a, b) })
 	for _, x := range []struct {
@@ -115,6 +116,9 @@ func each[K ~string, V any](d *differences, kind string, old, new map[K]V, diffe
 func hostKeysOf(a, b *HostInfo) (out []string) {
 	out = append(out, unequal(a.Groups, b.Groups, "groups")...)
 	out = append(out, unequal(a.Address, b.Address, "address")...)
+	if a.Via != b.Via {
+		out = append(out, "via")
+	}
 	out = append(out, otherKeys(a.HostKeys, b.HostKeys, "host_keys")...)
 	return append(out, otherKeys(a.HostCA, b.HostCA, "host_ca")...)
 }
@@ -125,6 +129,9 @@ func entryKeys(a, b *hostEntry) (out []string) {
 	}
 	if a.hasAddress != b.hasAddress || !slices.Equal(a.address, b.address) {
 		out = append(out, "address")
+	}
+	if a.hasVia != b.hasVia || a.via != b.via {
+		out = append(out, "via")
 	}
 	if a.hasKeys != b.hasKeys {
 		return append(out, "host_keys")

@@ -33,6 +33,7 @@ func (c *compiler) compile(f *file) {
 	c.always(f)
 	c.enrolment(f)
 	c.jumps(f)
+	c.vias(f)
 	c.hosts(f)
 	c.hostGroupEntries(f)
 	if len(f.Rules) > maxRules {
@@ -349,6 +350,8 @@ func (c *compiler) hosts(f *file) {
 		e.keys = c.hostKeys(in.HostKeys, append(path, "host_keys"))
 		e.cas = c.hostKeys(in.HostCA, append(path, "host_ca"))
 		e.groups = c.groups(in.Groups, append(path, "groups"))
+		e.hasVia = c.ix.has("hosts", key, "via")
+		e.via = c.via(in.Via, append(path, "via"))
 		for _, g := range e.groups {
 			c.hostGroups[g] = true
 		}
@@ -389,6 +392,8 @@ func (c *compiler) hosts(f *file) {
 			c.key(path, "", "host %q has no usable address: %s", n, strings.Join(info.Address, ", "))
 		case !info.complete():
 			c.key(path, "write host_keys or host_ca: nothing is trusted on first use", "host %q has no key to check it by", n)
+		default:
+			c.viaLoop(info, path)
 		}
 	}
 	if len(f.Hosts) == 0 {

@@ -74,10 +74,18 @@
 //	address = ["203.0.113.10:22"] # where people reach it
 //	source  = ["10.0.0.2/32"]     # as hosts see it; absent: the addresses' IPs
 //
+//	[vias.bastion1]               # for hosts that the jump has no way to: a machine that passes its connections on, and sees nothing of them
+//	kind    = "ssh"               # or "socks5", or "http" (CONNECT), which have address and source only
+//	address = ["10.0.0.9:22"]
+//	login   = "jump"              # the jump's account there; via:LOGIN@VIA is what it is let in by
+//	host_keys = ["ssh-ed25519 AAAA…"]     # or host_ca
+//	source  = ["10.0.5.1/32"]     # as the hosts behind it see it: single addresses
+//
 //	[hosts.web01]
 //	address = ["10.0.0.5:22"]
 //	host_keys = ["ssh-ed25519 AAAA…"]     # or host_ca = [...]; there is no trust on first use
 //	groups = ["web"]
+//	via = "bastion1"              # reached through it; "direct" is by the jump itself, whatever a pattern says
 //
 //	[hosts."lb*"]                 # at most one '*'
 //	address = ["{host}.example.net:22"]   # {host} is the name asked for; DNS stands in the path only here

@@ -14,6 +14,7 @@ type file struct {
 	Always     fileAlways               `toml:"always"`
 	Enrolment  fileEnrolment            `toml:"enrolment"`
 	Jumps      map[string]fileJump      `toml:"jumps"`
+	Vias       map[string]fileVia       `toml:"vias"`
 	HostGroups map[string]fileHostGroup `toml:"host_groups"`
 	Hosts      map[string]fileHost      `toml:"hosts"`
 	Rules      []fileRule               `toml:"rule"`
@@ -99,8 +100,18 @@ type fileJump struct {
 	Source  []string `toml:"source"`
 }
 
+type fileVia struct {
+	Kind     string   `toml:"kind"`
+	Address  []string `toml:"address"`
+	Login    string   `toml:"login"`
+	HostKeys []string `toml:"host_keys"`
+	HostCA   []string `toml:"host_ca"`
+	Source   []string `toml:"source"`
+}
+
 type fileHost struct {
 	Address  []string `toml:"address"`
+	Via      string   `toml:"via"`
 	HostKeys []string `toml:"host_keys"`
 	HostCA   []string `toml:"host_ca"`
 	Groups   []string `toml:"groups"`

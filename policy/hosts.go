@@ -56,13 +56,15 @@ type hostEntry struct {
 	address                        []string
 	keys, cas                      []ssh.PublicKey
 	groups                         []name.Group
+	via                            name.Via
 	hasAddress, hasKeys, hasGroups bool
+	hasVia                         bool
 }
 
 // resolve fills a host in from its own entry, if it has one, and the patterns that fit, closest first.
 func resolve(h name.Host, own *hostEntry, patterns []hostEntry) *HostInfo {
 	info := &HostInfo{Name: h}
-	var address, keys, groups bool
+	var address, keys, groups, via bool
 	take := func(e *hostEntry) {
 		if info.Entry == "" {
 			info.Entry, info.File, info.Line = e.text, e.file, e.line
@@ -78,6 +80,9 @@ func resolve(h name.Host, own *hostEntry, patterns []hostEntry) *HostInfo {
 		}
 		if !groups && e.hasGroups {
 			groups, info.Groups = true, e.groups
+		}
+		if !via && e.hasVia {
+			via, info.Via = true, e.via
 		}
 	}
 	if own != nil {
@@ -138,7 +143,7 @@ func (p *Policy) HostNames() []name.Host {
 
 // HostCA is a CA by which some hosts' keys are checked.
 type HostCA struct {
-	Entry string // the entry of [hosts], a name or a pattern
+	Entry string // the entry of [hosts], a name or a pattern; or vias.NAME
 	File  string // of a set
 	Line  int
 	Key   ssh.PublicKey
@@ -158,6 +163,9 @@ func (p *Policy) HostCAs() []HostCA {
 	}
 	for _, e := range p.patterns {
 		add(e.text, e.file, e.line, e.cas)
+	}
+	for _, v := range p.Vias() {
+		add("vias."+string(v.Name), v.File, v.Line, v.HostCA)
 	}
 	slices.SortStableFunc(out, func(a, b HostCA) int { return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line) })
 	return out

@@ -42,6 +42,7 @@ const (
 	ImportNoGroup     ImportCode = "no_group"      // it would be in none
 	ImportGroupClosed ImportCode = "group_closed"  // the owners didn't open that group
 	ImportNoAddress   ImportCode = "no_address"    // it doesn't say where it is
+	ImportVia         ImportCode = "via"           // it says through what it is reached
 	ImportByName      ImportCode = "by_name"       // a rule takes it, and not for its group
 	ImportSameAddress ImportCode = "same_address"  // a machine is there under that address
 	ImportSameKey     ImportCode = "same_host_key" // a machine has that key
@@ -147,6 +148,8 @@ func readImport(p *Policy, hosts string) (*importing, error) {
 			g.refuse(key, line, ImportPattern, "write the names out, or put it into the owners' next policy", "%q is a pattern: it would take in hosts that nobody has named", key)
 		case err != nil:
 			c.key([]string{hostsTable, key}, "", "%v", err)
+		case c.ix.has(hostsTable, key, "via"): // "direct" too: which bastion is passed, and by which login, is the owners' to say
+			g.refuse(key, line, ImportVia, "leave via out, or put the host into the owners' next policy", "%s says through what it is reached", key)
 		case known != nil:
 			g.refuse(key, line, ImportKnown, "what is known of a host is changed by the owners' next policy", "%s is known already: %s", key, knownBy(known))
 		}
@@ -240,6 +243,14 @@ func machinesOf(p *Policy) *machines {
 	for _, j := range p.jumps {
 		for _, a := range j.Address {
 			m.at[machineAt(a)] = fmt.Sprintf("jump %q", j.Name)
+		}
+	}
+	for _, v := range p.Vias() {
+		for _, a := range v.Address {
+			m.at[machineAt(a)] = fmt.Sprintf("via %q", v.Name)
+		}
+		for _, k := range v.HostKeys {
+			m.keys[string(k.Marshal())] = fmt.Sprintf("via %q", v.Name)
 		}
 	}
 	return m

@@ -30,7 +30,7 @@ func keysOf(t reflect.Type, out map[string]bool) {
 func tableType(header string) string {
 	for _, h := range [][2]string{{"[[test.live]]", "fileTestLive"}, {"[[test]]", "fileTest"}, {"[[rule]]", "fileRule"}, {"[[enrolment.model]]", "fileModel"}, {"[enrolment]", "fileEnrolment"},
 		{"[site]", "fileSite"}, {"[people.", "filePerson"}, {"[windows.", "fileWindow"}, {"[oncall.", "fileRoster"}, {"[failures.", "fileFailure"}, {"[always]", "fileAlways"},
-		{"[jumps.", "fileJump"}, {"[host_groups.", "fileHostGroup"}, {"[hosts.", "fileHost"}, {"[networks]", ""}} {
+		{"[jumps.", "fileJump"}, {"[vias.", "fileVia"}, {"[host_groups.", "fileHostGroup"}, {"[hosts.", "fileHost"}, {"[networks]", ""}} {
 		if strings.HasPrefix(header, h[0]) {
 			return h[1]
 		}
@@ -126,7 +126,7 @@ func TestEveryMisspeltKeyIsSuggested(t *testing.T) {
 
 // anyText are values in which a typo makes another valid value: names that are defined there, texts, and patterns.
 func anyText(key string) bool {
-	return regexp.MustCompile(`^(fileSite\.name|filePerson\..*|fileRoster\.file|fileFailure\.why|fileModel\.name|fileHost\.groups|fileHost\.address|fileAlways\.severities|` +
+	return regexp.MustCompile(`^(fileSite\.name|filePerson\..*|fileRoster\.file|fileFailure\.why|fileVia\.login|fileModel\.name|fileHost\.groups|fileHost\.address|fileAlways\.severities|` +
 		`fileRule\.(name|why|logins|ticket|forwards)|fileTest\.(name|person|host|login|severity|failure|reason|ticket|forwards|approved|refused))$`).MatchString(key)
 }
 

@@ -70,6 +70,7 @@ type Policy struct {
 	hosts     map[name.Host]*HostInfo
 	patterns  []hostEntry // most fixed text first
 	jumps     []Jump
+	vias      map[name.Via]*Via
 	tests     []test
 	hostLines map[string]int // entries of [hosts] as written
 	main      string         // of a set, the name of its first file
@@ -141,6 +142,7 @@ type Jump struct {
 type HostInfo struct {
 	Name     name.Host
 	Address  []string // "ip:port" or "name:port", in order of preference
+	Via      name.Via // through which it is reached; empty: by the jump itself
 	HostKeys []ssh.PublicKey
 	HostCA   []ssh.PublicKey
 	Groups   []name.Group

@@ -32,6 +32,8 @@ type (
 	Group string
 	// Jump is a jump host's name.
 	Jump string
+	// Via is a machine through which some hosts are reached, by the name that the policy gives it.
+	Via string
 	// Network is a named list of CIDR prefixes.
 	Network string
 	// Rule is a policy rule's name.
@@ -73,6 +75,7 @@ func ParseHost(s string) (Host, error)       { return Host(s), check("host", s) 
 func ParseLogin(s string) (Login, error)     { return Login(s), check("login", s) }
 func ParseGroup(s string) (Group, error)     { return Group(s), check("group", s) }
 func ParseJump(s string) (Jump, error)       { return Jump(s), check("jump", s) }
+func ParseVia(s string) (Via, error)         { return Via(s), check("via", s) }
 func ParseNetwork(s string) (Network, error) { return Network(s), check("network", s) }
 func ParseRule(s string) (Rule, error)       { return Rule(s), check("rule", s) }
 func ParseWindow(s string) (Window, error)   { return Window(s), check("window", s) }

@@ -1,10 +1,12 @@
 // Package sshcert is the one home of what a breakglass certificate may hold: the CA builds and lints with it, the jump
-// checks with it, and verify checks again. A certificate that passes Check is exactly of one of three shapes:
+// checks with it, and verify checks again. A certificate that passes Check is exactly of one of four shapes:
 //
 //	client   subject: the person's in-memory client key · type user · one principal client:PERSON · critical options
 //	         grant@breakglass and source-address · extension permit-pty · ends with the grant
 //	session  subject: the jump's key for one session · type user · one principal session:LOGIN@HOST · critical option
 //	         source-address · extension permit-pty, permit-port-forwarding only where forwards were granted · −5 to +5 minutes
+//	via      subject: the jump's key for one session · type user · one principal via:LOGIN@VIA · critical options source-address and
+//	         force-command (no shell, no command, no subsystem: what it opens is forwards) · extension permit-port-forwarding · −5 to +5 minutes
 //	host     subject: the jump's host key · type host · principals are literal host names · no options · 24 hours
 //
 // All carry a random 64-bit serial and the key id by which sshd's own log names the person.
@@ -55,12 +57,13 @@ const (
 // ErrLint is wrapped by every refusal of Check.
 var ErrLint = errors.New("certificate fails lint")
 
-// Kind is one of the three shapes.
+// Kind is one of the four shapes.
 type Kind string
 
 const (
 	Client  Kind = "client"
 	Session Kind = "session"
+	Via     Kind = "via"
 	Host    Kind = "host"
 )
 
@@ -247,6 +250,8 @@ func Check(c *ssh.Certificate, kind Kind) error {
 		if len(c.CriticalOptions) != 2 || life > MaxClientLifetime+Backdate {
 			return bad("options %v, lifetime %v", c.CriticalOptions, life)
 		}
+	case Via:
+		return checkVia(c, life)
 	case Session:
 		l, h, err := parseSessionPrincipal(c.ValidPrincipals[0])
 		if err != nil || c.ValidPrincipals[0] != SessionPrincipal(l, h) {
