@@ -1,4 +1,4 @@
-// The benchmark: the road beside stock OpenSSH, and the issuing of certificates beside step-ca, on this machine, in one run, interleaved.
+// The benchmark: the road and the jump beside stock OpenSSH, and the issuing of certificates beside step-ca, on this machine, in one run, interleaved.
 // It prints a line "figure NAME VALUE UNIT" for each figure and writes them as a list to -out. A ratio is ours ÷ the peer's; machines are
 // shared and noisy, so only ratios within one run mean anything. A peer that is not to be had has no figures.
 package main
@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"breakglass/internal/road"
@@ -27,7 +28,7 @@ type figure struct {
 // config is the command line.
 type config struct {
 	bin, out, peers, cache, only string
-	runs, rounds                 int
+	runs, rounds, bulk, idle     int
 	span                         time.Duration
 }
 
@@ -48,9 +49,11 @@ func main() {
 	flag.StringVar(&cfg.cache, "cache", "build/peers", "where the peer's programs are kept")
 	flag.IntVar(&cfg.rounds, "rounds", 3, "rounds of each load, ours and the peer's in turn")
 	flag.DurationVar(&cfg.span, "span", 5*time.Second, "how long one load takes")
-	flag.StringVar(&cfg.only, "only", "", "shell or ca: that part alone")
+	flag.StringVar(&cfg.only, "only", "", "shell, jump or ca: that part alone")
+	flag.IntVar(&cfg.bulk, "bulk", 96, "MiB that pass through the jump at a time")
+	flag.IntVar(&cfg.idle, "idle", 100, "idle sessions whose memory is measured; the goal is stated for 1000")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, cfg)
 	stop()
 	if err != nil {
@@ -66,15 +69,21 @@ func run(ctx context.Context, cfg config) (err error) {
 	}
 	defer func() { err = errors.Join(err, road.Remove(dir)) }()
 	b := &bench{cfg: cfg}
-	b.Road, err = road.Start(ctx, road.Config{Dir: dir, Bin: cfg.bin, Log: os.Stderr, Policy: road.DemoPolicy + loadPolicy()})
-	defer func() { b.Road.Stop() }()
+	sinkHost, more, err := newSink()
+	if err != nil {
+		return err
+	}
+	defer sinkHost.listener.Close()
+	go sinkHost.serve()
+	b.Road, err = road.Start(ctx, road.Config{Dir: dir, Bin: cfg.bin, Log: os.Stderr, Policy: road.DemoPolicy + loadPolicy() + sinkPolicy, More: more})
+	defer func() { b.End("peer", false); b.Road.Stop() }()
 	if err != nil {
 		return err
 	}
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"shell", b.shell}, {"ca", b.issuing}} {
+	}{{"shell", b.shell}, {"jump", b.jump}, {"ca", b.issuing}} {
 		if cfg.only != "" && cfg.only != part.name {
 			continue
 		}

@@ -16,8 +16,20 @@ import (
 const reason = "benchmark of the way to the shell, no work done"
 
 // shell measures the ways to a shell.
-func (b *bench) shell(ctx context.Context) (err error) {
-	if b.alice, err = b.Enrol(ctx, "alice"); err != nil {
+func (b *bench) shell(ctx context.Context) error {
+	if err := b.people(ctx); err != nil {
+		return err
+	}
+	return errors.Join(b.timeToShell(ctx, b.cfg.runs), b.alice.EndAgent(ctx))
+}
+
+// people sets up who asks, who reads, and the stock peer; once.
+func (b *bench) people(ctx context.Context) error {
+	if b.alice != nil {
+		return nil
+	}
+	alice, err := b.Enrol(ctx, "alice")
+	if err != nil {
 		return err
 	}
 	bob, err := b.Enrol(ctx, "bob")
@@ -27,11 +39,8 @@ func (b *bench) shell(ctx context.Context) (err error) {
 	if err := bob.Reader(ctx); err != nil {
 		return err
 	}
-	if err := b.startPeer(ctx); err != nil {
-		return err
-	}
-	defer b.End("peer", false)
-	return errors.Join(b.timeToShell(ctx, b.cfg.runs), b.alice.EndAgent(ctx))
+	b.alice = alice
+	return b.startPeer(ctx)
 }
 
 // startPeer starts a second stock sshd, the bastion of stock `ssh -J`, and writes the ssh_config that goes through it to another
@@ -49,7 +58,7 @@ func (b *bench) startPeer(ctx context.Context) error {
 	}
 	host, port, _ := strings.Cut(b.PeerAddress, ":")
 	known := fmt.Sprintf("[%s]:%s %s\n", host, port, b.HostKey)
-	conf := fmt.Sprintf(`Host target bastion
+	conf := fmt.Sprintf(`Host target bastion direct
   HostName %s
   Port %s
   User %s
@@ -60,10 +69,11 @@ func (b *bench) startPeer(ctx context.Context) error {
   GlobalKnownHostsFile none
   StrictHostKeyChecking yes
   BatchMode yes
+  Ciphers %s
   LogLevel ERROR
 Host target
   ProxyJump bastion
-`, host, port, b.Login, p, p)
+`, host, port, b.Login, p, p, cipher)
 	b.peer = filepath.Join(p, "ssh_config")
 	return errors.Join(os.WriteFile(p+"/known_hosts", []byte(known), 0o600), os.WriteFile(b.peer, []byte(conf), 0o600))
 }
@@ -77,10 +87,11 @@ func (b *bench) timeToShell(ctx context.Context, n int) error {
 		cmd  func() *exec.Cmd
 	}{
 		{"fresh", func() *exec.Cmd {
-			return b.alice.Command(ctx, "breakglass", "ssh", "--reason", reason, target, "--", "true")
+			return b.alice.Command(ctx, "breakglass", "ssh", "-c", cipher, "--reason", reason, target, "--", "true")
 		}},
-		{"live", func() *exec.Cmd { return b.alice.Command(ctx, "breakglass", "ssh", target, "--", "true") }},
+		{"live", func() *exec.Cmd { return b.alice.Command(ctx, "breakglass", "ssh", "-c", cipher, target, "--", "true") }},
 		{"ssh_J", func() *exec.Cmd { return exec.CommandContext(ctx, "ssh", "-F", b.peer, "target", "true") }},
+		{"ssh", func() *exec.Cmd { return exec.CommandContext(ctx, "ssh", "-F", b.peer, "direct", "true") }},
 	}
 	times := map[string][]float64{}
 	for i := range n + 1 { // the first round warms up and is not counted
@@ -106,6 +117,7 @@ func (b *bench) timeToShell(ctx context.Context, n int) error {
 	b.figure("time_to_shell_ms", ms("live"), "ms")
 	b.figure("touch_to_shell_ms", ms("fresh"), "ms")
 	b.figure("ssh_J_ms", ms("ssh_J"), "ms")
+	b.figure("ssh_ms", ms("ssh"), "ms")
 	b.figure("time_to_shell_vs_ssh_J", ms("live")/ms("ssh_J"), "ratio")
 	b.figure("touch_to_shell_vs_ssh_J", ms("fresh")/ms("ssh_J"), "ratio")
 	return nil
