@@ -67,7 +67,7 @@ func (c *CA) orderImport(tx *state.Tx, o *order) (outcome, error) {
 	case i.err != nil:
 		return outcome{}, importProblem(i.err)
 	case policySum(i.next) != after:
-		return outcome{}, &api.Problem{Status: 409, Code: api.CodeOtherPolicy, Detail: "the policy after this import is not the one that was signed for: nothing was imported", Next: []string{"breakglass-ca and the CA may be of two versions: breakglass-ca --version"}}
+		return outcome{}, &api.Problem{Status: 409, Code: api.CodeOtherPolicy, Detail: "the policy after this import is not the one that was signed for: nothing was imported", Next: []string{"this program and the CA may be of two versions: breakglass-ca --version"}}
 	}
 	site, err := tx.Site()
 	if err != nil {

@@ -88,7 +88,7 @@ func (a *app) replay(l *ledgerCopy, which string) error {
 		}
 	}
 	if !found {
-		return withHint(fmt.Errorf("no decision is recorded under %s", which), "breakglass log     lists entries with their numbers")
+		return withHint(fmt.Errorf("no decision is recorded under %s", which), "breakglass requests, or breakglass-ca policy diff, name requests that were decided")
 	}
 	if a.json {
 		if err := a.printJSON(map[string]any{"decisions": out}); err != nil {
