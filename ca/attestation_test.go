@@ -249,7 +249,7 @@ func TestWithoutTheMakersCertificatesNobodyEnrolsButTheCAServes(t *testing.T) {
 		"a file that is not there": {Roots: []string{"/nonexistent/root.pem"}},
 		"a file that is no PEM":    {Intermediates: []string{config}},
 	} {
-		if _, err := ca.Init(context.Background(), ca.InitConfig{Dir: t.TempDir(), PolicyName: "p", Policy: []byte(vendorPolicy(v)), Listen: "127.0.0.1:1", Attestation: f}); err == nil {
+		if _, err := ca.Init(context.Background(), ca.InitConfig{Dir: t.TempDir(), PolicyName: "p", Policy: []byte(vendorPolicy(v)), Listen: []string{"127.0.0.1:1"}, Attestation: f}); err == nil {
 			t.Errorf("init took %s", what)
 		}
 	}

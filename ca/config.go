@@ -7,16 +7,20 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"breakglass/ca/custody"
 	"breakglass/internal/durable"
+	"breakglass/internal/proxyproto"
 )
 
 // File is config.toml.
 type File struct {
-	Listen      string          `toml:"listen" comment:"IP:PORT that the service listens on"`
+	// Listen is one IP:PORT or a list of them.
+	Listen      any             `toml:"listen" comment:"IP:PORT that the service listens on, or a list of them: one a family, so that people's addresses of both are known"`
+	Proxies     []string        `toml:"proxies,omitempty" comment:"proxies in front of the CA (IP or network) that send a PROXY v2 header; nobody else's is believed, and no line of HTTP"`
 	Policy      string          `toml:"policy" comment:"the file, or directory of files, that is proposed as the next policy when the service is told to reload (SIGHUP): policy.toml.\nThe policy in force stands in the ledger; owners sign what follows it."`
 	Geo         FileGeo         `toml:"geo" comment:"MaxMind databases; without them every address outside of a trusted network is unknown"`
 	Attestation FileAttestation `toml:"attestation" comment:"certificates of the makers of hardware keys; relative paths are from this file"`
@@ -136,6 +140,12 @@ func readFile(path string) (f File, err error) {
 		}
 		return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
 	}
+	if err := f.checkListens(); err != nil {
+		return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
+	}
+	if _, err := proxyproto.ParseList(f.Proxies); err != nil {
+		return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
+	}
 	if l := f.Limits; l.Network < 0 || l.NetworkBurst < 0 || l.All < 0 || l.AllBurst < 0 {
 		return f, fmt.Errorf("reading the configuration: %s: [limits]: a limit below 0", path)
 	}
@@ -148,6 +158,43 @@ func readFile(path string) (f File, err error) {
 		}
 	}
 	return f, nil
+}
+
+// maxListens bounds the addresses to listen on.
+const maxListens = 16
+
+// listens are the addresses to listen on; checkListens has judged them.
+func (f File) listens() []string {
+	switch l := f.Listen.(type) {
+	case string:
+		return []string{l}
+	case []string:
+		return l
+	case []any:
+		var out []string
+		for _, x := range l {
+			s, _ := x.(string)
+			out = append(out, s)
+		}
+		return out
+	}
+	return nil
+}
+
+func (f File) checkListens() error {
+	l := f.listens()
+	if len(l) == 0 || len(l) > maxListens {
+		return fmt.Errorf(`listen: want "IP:PORT", or a list of at most %d`, maxListens)
+	}
+	for i, s := range l {
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			return fmt.Errorf("listen: %q is not IP:PORT", s)
+		}
+		if slices.Contains(l[:i], s) {
+			return fmt.Errorf("listen: %q stands there twice", s)
+		}
+	}
+	return nil
 }
 
 func (f File) write(path string) error {

@@ -17,6 +17,7 @@ import (
 	"breakglass/internal/durable"
 	"breakglass/internal/policyfiles"
 	"breakglass/internal/policytext"
+	"breakglass/internal/proxyproto"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/policy"
@@ -27,7 +28,8 @@ type InitConfig struct {
 	Dir        string
 	PolicyName string // for error texts
 	Policy     []byte
-	Listen     string   // IP:PORT
+	Listen     []string // IP:PORT, one or more
+	Proxies    []string // IP or network: in front of the CA, with PROXY v2
 	Advertise  []string // IP:PORT where clients reach it; empty is Listen
 	Geo        FileGeo
 	// Attestation names the makers' certificates: without them a production site enrols nobody.
@@ -47,9 +49,9 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 		return site, err
 	}
 	if len(cfg.Advertise) == 0 {
-		cfg.Advertise = []string{cfg.Listen}
+		cfg.Advertise = cfg.Listen
 	}
-	for _, a := range append([]string{cfg.Listen}, cfg.Advertise...) {
+	for _, a := range slices.Concat(cfg.Listen, cfg.Advertise) {
 		if _, err := netip.ParseAddrPort(a); err != nil {
 			return site, fmt.Errorf("address %q: want IP:PORT, since names may not resolve on the day: %w", a, err)
 		}
@@ -100,7 +102,16 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 			}
 		}
 	}
-	f := File{Listen: cfg.Listen, Geo: cfg.Geo, Attestation: cfg.Attestation, Limits: cfg.Limits}
+	f := File{Proxies: cfg.Proxies, Geo: cfg.Geo, Attestation: cfg.Attestation, Limits: cfg.Limits}
+	if f.Listen = cfg.Listen; len(cfg.Listen) == 1 {
+		f.Listen = cfg.Listen[0]
+	}
+	if err := f.checkListens(); err != nil {
+		return site, err
+	}
+	if _, err := proxyproto.ParseList(cfg.Proxies); err != nil {
+		return site, err
+	}
 	for _, n := range allKeys {
 		*f.Keys.list(n) = []string{active.places[n].String()}
 	}

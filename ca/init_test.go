@@ -14,7 +14,7 @@ func TestInitClosesItsDirectory(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cfg := ca.InitConfig{Dir: dir, PolicyName: "policy.toml", Policy: []byte(catest.Policy), Listen: "127.0.0.1:1"}
+	cfg := ca.InitConfig{Dir: dir, PolicyName: "policy.toml", Policy: []byte(catest.Policy), Listen: []string{"127.0.0.1:1"}}
 	if _, err := ca.Init(context.Background(), cfg); err != nil {
 		t.Fatal(err)
 	}

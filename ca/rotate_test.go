@@ -154,7 +154,7 @@ func TestACrashBetweenTheLedgerAndTheConfiguration(t *testing.T) {
 }
 
 func TestProductionKeepsNoPlainKey(t *testing.T) {
-	cfg := ca.InitConfig{Dir: filepath.Join(t.TempDir(), "ca"), PolicyName: "policy.toml", Policy: []byte(productionPolicy), Listen: "127.0.0.1:1"}
+	cfg := ca.InitConfig{Dir: filepath.Join(t.TempDir(), "ca"), PolicyName: "policy.toml", Policy: []byte(productionPolicy), Listen: []string{"127.0.0.1:1"}}
 	if _, err := ca.Init(context.Background(), cfg); !errors.Is(err, ca.ErrPlainKey) {
 		t.Errorf("init: %v", err)
 	}

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,16 +25,13 @@ const (
 	idleTimeout  = 2 * time.Minute
 	// maxHeader bounds headers in bytes: a signed call's have about 4 KiB.
 	maxHeader = 16 << 10
-	// maxConnections bounds connections in all, and maxPerAddress those of one address, so that one can't take all.
-	maxConnections = 4096
-	maxPerAddress  = 256
 	// drainTimeout is how long running requests may take after the stop.
 	drainTimeout = 10 * time.Second
 )
 
 // Serve listens as the configuration says, records that the CA serves, and serves until ctx ends; then it drains and records that.
 func (c *CA) Serve(ctx context.Context) error {
-	l, err := net.Listen("tcp", c.file.Listen)
+	l, err := c.listen()
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
@@ -42,7 +39,7 @@ func (c *CA) Serve(ctx context.Context) error {
 		l.Close()
 		return err
 	}
-	c.log.Info("serving", "listen", l.Addr().String())
+	c.log.Info("serving", "listen", strings.Join(c.file.listens(), " "))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -57,7 +54,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	s.RegisterOnShutdown(c.listening.close)
 	s.RegisterOnShutdown(c.changes.close) // those who hold the line would hold up the stop
 	// A stranger's broken handshake is no line in the log: net/http would write one each.
-	tl := tls.NewListener(&capped{Listener: l, by: map[string]int{}}, &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.keys.certificate, NextProtos: []string{"http/1.1"}})
+	tl := tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.keys.certificate, NextProtos: []string{"http/1.1"}})
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(tl) }()
 	select {
@@ -83,49 +80,4 @@ func (c *CA) record(f ledger.Facts) error {
 		_, _, err := tx.Append(c.entry(ledger.ActorCA, ledger.Subject{}, f))
 		return err
 	})
-}
-
-// capped closes what comes above the caps at once: the accept loop never waits.
-type capped struct {
-	net.Listener
-	mu  sync.Mutex
-	all int
-	by  map[string]int
-}
-
-func (l *capped) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		who, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		l.mu.Lock()
-		if l.all >= maxConnections || l.by[who] >= maxPerAddress {
-			l.mu.Unlock()
-			c.Close()
-			continue
-		}
-		l.all++
-		l.by[who]++
-		l.mu.Unlock()
-		return &cappedConn{Conn: c, release: sync.OnceFunc(func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.all--
-			if l.by[who]--; l.by[who] == 0 {
-				delete(l.by, who)
-			}
-		})}, nil
-	}
-}
-
-type cappedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *cappedConn) Close() error {
-	c.release()
-	return c.Conn.Close()
 }

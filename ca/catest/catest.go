@@ -87,9 +87,11 @@ approvers = ["bob"]
 
 // Config makes a CA; the zero value is a good one.
 type Config struct {
-	Policy string // "" is Policy
-	Geo    ca.FileGeo
-	Limits ca.FileLimits // raised by a test that asks more than one network may
+	Policy  string // "" is Policy
+	Geo     ca.FileGeo
+	More    []string // addresses to listen on beside Address
+	Proxies []string
+	Limits  ca.FileLimits // raised by a test that asks more than one network may
 	// Vendor makes everybody's keys, so that they count by a production policy that lists it (Vendor.PolicyText); nil: software keys.
 	Vendor *attesttest.Vendor
 	// Commit makes commits of the ledger fail, before or after they happen.
@@ -145,7 +147,7 @@ func New(t testing.TB, cfg Config) *CA {
 	free, err := loopback.Addresses(1)
 	Must(t, err)
 	c.Address = free[0]
-	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: c.Address, Geo: cfg.Geo, Limits: cfg.Limits, Attestation: makers,
+	_, err = ca.Init(context.Background(), ca.InitConfig{Dir: c.Dir, PolicyName: "policy.toml", Policy: []byte(cfg.Policy), Listen: append([]string{c.Address}, cfg.More...), Proxies: cfg.Proxies, Geo: cfg.Geo, Limits: cfg.Limits, Attestation: makers,
 		Seal: c.seal(), Credentials: c.credentials()})
 	Must(t, err)
 	c.Start()

@@ -18,7 +18,7 @@ func newInitCmd(a *app) *cobra.Command {
 	c := a.withDir(&cobra.Command{
 		Use: "init --policy FILE --listen IP:PORT", Short: "Make a CA: keys, configuration, ledger", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if policyFile == "" || cfg.Listen == "" {
+			if policyFile == "" || len(cfg.Listen) == 0 {
 				return usagef("say --policy FILE and --listen IP:PORT")
 			}
 			src, err := readPolicyText(cmd, policyFile)
@@ -89,7 +89,8 @@ func newInitCmd(a *app) *cobra.Command {
 	seal.add(c)
 	f := c.Flags()
 	f.StringVar(&policyFile, "policy", "", "the first policy, a `FILE` or a directory of files")
-	f.StringVar(&cfg.Listen, "listen", "", "IP:PORT to listen on")
+	f.StringArrayVar(&cfg.Listen, "listen", nil, "IP:PORT to listen on (again for more: one a family)")
+	f.StringArrayVar(&cfg.Proxies, "proxy", nil, "a proxy in front that sends PROXY v2 headers, IP or network (again for more)")
 	f.StringArrayVar(&cfg.Advertise, "advertise", nil, "IP:PORT where clients reach it, if it is another (again for more)")
 	f.StringVar(&cfg.Geo.Country, "geo", "", "a MaxMind Country or City database")
 	f.StringVar(&cfg.Geo.ASN, "geo-asn", "", "a MaxMind ASN database")

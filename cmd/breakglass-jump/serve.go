@@ -15,6 +15,7 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
+	"breakglass/internal/listen"
 	"breakglass/internal/name"
 	"breakglass/internal/proxyproto"
 	"breakglass/jump"
@@ -92,20 +93,15 @@ func serve(ctx context.Context, d directory, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, jour.Close())
 	}
-	var ls listeners
-	for _, a := range c.Listen {
-		l, err := net.Listen("tcp", a)
-		if err != nil {
-			ls.Close()
-			return errors.Join(fmt.Errorf("serving: %w", err), jour.Close())
-		}
-		ls = append(ls, l)
+	ls, err := listen.All(c.Listen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("serving: %w", err), jour.Close())
 	}
 	log.Info("serving", "jump", c.Name, "listen", c.Listen, "origin", pins.Site.Origin)
 	work, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { writeStatus(work, d, j, jour, log) })
-	err = j.Serve(work, ls.one())
+	err = j.Serve(work, listeners(ls).one())
 	cancel()
 	wg.Wait()
 	if errors.Is(err, facts.ErrForgot) {
