@@ -46,7 +46,11 @@ type Known struct {
 
 // CheckWith is Check by somebody who knows more: the CA, which has the keys.
 func CheckWith(p *Policy, known Known) []Finding {
-	k := &checker{p: p, known: known}
+	return (&checker{p: p, known: known, most: maxInAll}).run()
+}
+
+func (k *checker) run() []Finding {
+	p, known := k.p, k.known
 	k.site()
 	k.always()
 	for i := range p.Rules {
@@ -73,6 +77,7 @@ func CheckWith(p *Policy, known Known) []Finding {
 type checker struct {
 	p     *Policy
 	known Known
+	most  int // what is played through, in decisions
 	found []Finding
 }
 

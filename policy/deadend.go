@@ -23,7 +23,7 @@ const (
 	maxScenes   = 48      // ways to ask that are tried of one rule
 	maxTries    = 4096    // that are thrown away while looking for those
 	maxDecides  = 200_000 // decisions in one night
-	maxInAll    = 800_000 // in all nights, with the ways to ask that were thrown away
+	maxInAll    = 800_000 // in all nights, with the ways to ask that were thrown away; a checker may say less
 	maxReported = 20      // findings of one night
 	maxMeetings = 1 << 20 // pairs of a pattern of [hosts] and one of a rule
 	playedAlike = 3       // people of a class that are tried
@@ -52,12 +52,13 @@ type play struct {
 	cache   map[int][]scene // of the night that is played
 	decides int             // in this night
 	inAll   int
+	most    int // of inAll
 	wasCut  bool
 
 	namedHosts map[name.Host]bool // in rules
 	patterns   []pattern          // of rules
 
-	built    time.Time
+	spots    map[spot][]Source // without their databases' times
 	kinds    map[string]string
 	listed   []string // every subdivision that the policy names
 	otherASN uint32
@@ -93,7 +94,9 @@ func (k *checker) playThrough() {
 		k.add(SeverityWarning, line, next, format, args...)
 	}
 	y := newPlay(k.p, k.add)
+	y.most = k.most
 	dead := y.deadRules()
+	y.laxer()
 	if k.p.Profile == Demo { // a demo may be one person's; what it lacks is shown all the same
 		y.found = warn
 	}
@@ -168,7 +171,7 @@ func overrideHint(r *Rule) string {
 }
 
 func newPlay(p *Policy, found func(Severity, int, string, string, ...any)) *play {
-	y := &play{p: p, found: found, reached: map[int]name.Host{}, who: map[int][]name.Person{}, namedHosts: map[name.Host]bool{}, kinds: kindsOfCountries(p), otherASN: unlistedASN(p)}
+	y := &play{p: p, found: found, reached: map[int]name.Host{}, who: map[int][]name.Person{}, namedHosts: map[name.Host]bool{}, most: maxInAll, spots: map[spot][]Source{}, kinds: kindsOfCountries(p), otherASN: unlistedASN(p)}
 	var whole bool
 	if y.moments, whole = moments(p); !whole {
 		y.cut()
@@ -332,7 +335,7 @@ func (y *play) night(n night) *night {
 }
 
 // spent says that the night took too many decisions, so that what was not found proves nothing.
-func (y *play) spent() bool { return y.decides >= maxDecides || y.inAll >= maxInAll }
+func (y *play) spent() bool { return y.decides >= maxDecides || y.inAll >= y.most }
 
 // scenes are the ways to ask a rule that its conditions let pass.
 func (y *play) scenes(i int, n *night) []scene {
@@ -355,17 +358,17 @@ func (y *play) try(i int, n *night) (passed []scene, against []Reason) {
 	if !ok {
 		return nil, nil
 	}
+	reason := strings.Repeat("played through ", max(r.ReasonMin, y.p.Always.ReasonMin)/len("played through")+1)
 	var tries int
 	for _, t := range n.at {
-		y.built = t.Add(-time.Hour)
-		for _, src := range y.sources(r, n.geo) {
+		for _, src := range y.sources(i, n.geo, t.Add(-time.Hour)) {
 			for _, severity := range y.severities(r) {
 				for _, failure := range y.failures(r) {
 					y.inAll++
 					if tries++; tries > maxTries || len(passed) >= maxScenes || y.spent() {
 						return passed, against
 					}
-					s := scene{Request{Kind: KindNew, Person: people[0], Host: host, Login: r.Logins[0], Reason: strings.Repeat("played through ", maxReasonMin/14+1), Ticket: sampleTicket(r.Ticket),
+					s := scene{Request{Kind: KindNew, Person: people[0], Host: host, Login: r.Logins[0], Reason: reason, Ticket: sampleTicket(r.Ticket),
 						Severity: severity, Failure: string(failure), Drill: r.Drill},
 						Facts{Now: t, Sources: []Source{src}, Touch: Yes, UV: Yes, TOTP: Yes, Key: n.key, Live: Live{Known: true}}}
 					if n.oncall {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"breakglass/internal/name"
 )
@@ -92,8 +93,29 @@ func last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// sources gives what the databases could say of an address in the best case; while they are gone, nothing.
-func (y *play) sources(r *Rule, geo bool) []Source {
+// spot is what the places to ask from depend on: a rule, by its number, and whether the databases answer.
+type spot struct {
+	rule int
+	geo  bool
+}
+
+// sources gives what the databases, as of a time, could say of an address in the best case; while they are gone, nothing.
+func (y *play) sources(i int, geo bool, built time.Time) []Source {
+	all, ok := y.spots[spot{i, geo}]
+	if !ok {
+		all = y.allSources(&y.p.Rules[i], geo)
+		y.spots[spot{i, geo}] = all
+	}
+	out := slices.Clone(all)
+	for n := range out {
+		if s := &out[n]; s.Country != "" {
+			s.CountryBuilt, s.ASNBuilt, s.AnonymousBuilt = built, built, built
+		}
+	}
+	return out
+}
+
+func (y *play) allSources(r *Rule, geo bool) []Source {
 	var out []Source
 	for _, a := range y.addresses(r) {
 		if !geo || within(y.p.Always.trusted, a) {
@@ -102,8 +124,7 @@ func (y *play) sources(r *Rule, geo bool) []Source {
 		}
 		for _, country := range y.countries(r) {
 			for _, asn := range y.asns(r) {
-				out = append(out, Source{Addr: a, Country: country, CountryBuilt: y.built, Subdivisions: subdivisionsOf(country, r.Subdivisions, y.p.Always.Subdivisions),
-					ASN: asn, ASNBuilt: y.built, Anonymous: No, AnonymousBuilt: y.built})
+				out = append(out, Source{Addr: a, Country: country, Subdivisions: subdivisionsOf(country, r.Subdivisions, y.p.Always.Subdivisions), ASN: asn, Anonymous: No})
 			}
 		}
 	}

@@ -7,13 +7,17 @@
 // and a caret; a policy whose own [[test]] blocks fail is refused. The order of people, hosts, jumps and networks in
 // the file never matters. Rules are tried from top to bottom and the first one whose conditions all hold decides,
 // whether it allows or asks for approvals; a later rule is never consulted, and nothing is added up over rules.
+// First match also means that a condition which does not hold hands the request on, and that what is unknown does not hold: a rule that asks
+// people from Brazil, before one that asks nobody, is skipped while no geo database answers. Order rules from the one that asks least
+// under the most conditions to the one that asks most under the fewest: what is lost then makes a request ask more. Check refuses the other order
+// (laxer.go) where it finds, by deciding, that a lost fact makes a later rule give more.
 //
 // To the CA: Decide is pure. It reads no clock, network or disk, keeps nothing, and answers the same for the same
 // arguments for ever, so that a decision can be replayed from its ledger entry. There is one evaluator: Decide,
 // DecideSession, Explain and Test all run it (an evaluator for each door is how doors come to disagree).
 //
 // To everybody: deny by default. A fact is yes, no or unknown, unknown is the zero value and counts as the bad case:
-// taking a fact away never turns a deny into an allow.
+// taking a fact away never turns a deny into an allow. Within a rule that is the evaluator's; between rules, the order's that Check looks at.
 //
 // # The file
 //

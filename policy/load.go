@@ -32,6 +32,7 @@ func Load(filename string, src []byte) (*Policy, error) {
 // deciding by it.
 func Parse(filename string, src []byte) (*Policy, error) {
 	c := &compiler{faults: newFaults(src)}
+	c.parts = []part{{line: 1, src: src}} // until they are split
 	switch {
 	case len(src) > MaxFileBytes:
 		return nil, &LoadError{File: filename, Faults: []Fault{{Line: 1, Column: 1, Message: fmt.Sprintf("the file is longer than %d bytes", MaxFileBytes)}}}

@@ -41,8 +41,11 @@ type finding struct {
 }
 
 func newPolicyCheckCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.withDir(&cobra.Command{
 		Use: "check FILE|DIR", Short: "Look for mistakes, dead ends and doors that stand open", Args: cobra.ExactArgs(1),
+		Long: `Look for mistakes, dead ends and doors that stand open.
+
+Where the service of the CA in --dir runs, people of the policy who have no key that counts, or too few, are found too.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := parsePolicy(cmd, args[0])
 			if err != nil {
@@ -57,7 +60,11 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 						"breakglass-ca policy test " + args[0]})
 				}
 			}
-			for _, f := range policy.CheckWith(p, policy.Known{Now: time.Now()}) {
+			keys, err := a.keysThatCount(cmd.Context())
+			if err != nil { // the file can be judged all the same
+				found = append(found, finding{policy.SeverityWarning.String(), "", 0, fmt.Sprintf("the CA does not say who has keys that count: %v", err), "breakglass-ca status"})
+			}
+			for _, f := range policy.CheckWith(p, policy.Known{Now: time.Now(), Keys: keys}) {
 				if f.Severity == policy.SeverityError {
 					faults++
 				}
@@ -82,7 +89,7 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 			a.say("%s: %s, no error, %s", args[0], count(len(p.Rules), "rule"), count(len(found), "warning"))
 			return nil
 		},
-	}
+	})
 }
 
 func newPolicyTestCmd(a *app) *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -103,6 +104,17 @@ func (a *app) accessPolicy(cmd *cobra.Command, q *accessFlags) (*policy.Policy, 
 	return a.policyInForce(cmd.Context(), q.db)
 }
 
+// keysThatCount asks the CA's service how many keys of each person count now; nil if none runs.
+func (a *app) keysThatCount(ctx context.Context) (keys map[name.Person]int, err error) {
+	err = a.withService(ctx, func(ad *admin) error {
+		return ad.call(ctx, http.MethodGet, "/admin/keys-that-count", nil, &keys)
+	})
+	if errors.Is(err, errNotRunning) {
+		return nil, nil
+	}
+	return keys, err
+}
+
 // accessJSON is one way in as programs read it. Keys is left out where no service was asked.
 type accessJSON struct {
 	policy.Access
@@ -113,10 +125,8 @@ type accessJSON struct {
 func (a *app) printAccess(cmd *cobra.Command, q *accessFlags, p *policy.Policy, people []name.Person, hosts []name.Host) error {
 	var keys map[name.Person]int // nil: nobody was asked
 	if q.policy == "" && q.db == "" {
-		err := a.withService(cmd.Context(), func(ad *admin) error {
-			return ad.call(cmd.Context(), http.MethodGet, "/admin/keys-that-count", nil, &keys)
-		})
-		if err != nil && !errors.Is(err, errNotRunning) {
+		var err error
+		if keys, err = a.keysThatCount(cmd.Context()); err != nil {
 			return err
 		}
 	}
