@@ -57,7 +57,7 @@ func (c *CA) hostCerts(ctx context.Context, q *api.HostCertsAsk, who *caller) (*
 			}
 			out.Certificates = append(out.Certificates, cert)
 			for _, h := range names[:n] {
-				if info, ok := p.Host(h); ok {
+				if info, ok := p.Host(h); ok && info.Via == "" { // behind a via nothing can begin before the answer
 					out.Hints[h] = info.Address
 				}
 			}

@@ -57,7 +57,7 @@ func keyOf(k sshcert.Kind) string {
 	switch k {
 	case sshcert.Client:
 		return KeyClientCA
-	case sshcert.Session:
+	case sshcert.Session, sshcert.Via:
 		return KeySessionCA
 	}
 	return KeyHostCA

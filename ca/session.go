@@ -75,11 +75,22 @@ func (c *CA) openSession(ctx context.Context, q *api.SessionAsk, from netip.Addr
 			_, _, err = tx.Append(entry)
 			return err
 		}
-		_, err = c.certify(tx, entry.Subject, sshcert.Session, s.template, func(cert *ssh.Certificate) error {
-			out.Opened.Certificate = authorized(cert)
-			entry.Facts = &out.Opened
-			idx, raw, err = tx.Append(entry)
+		session := func() error {
+			_, err := c.certify(tx, entry.Subject, sshcert.Session, s.template, func(cert *ssh.Certificate) error {
+				out.Opened.Certificate = authorized(cert)
+				entry.Facts = &out.Opened
+				idx, raw, err = tx.Append(entry)
+				return err
+			})
 			return err
+		}
+		if s.via == nil {
+			return session()
+		}
+		// session.opened holds both certificates, and comes before the entries of either.
+		_, err = c.certify(tx, entry.Subject, sshcert.Via, s.via, func(cert *ssh.Certificate) error {
+			out.Opened.Via.Certificate = authorized(cert)
+			return session()
 		})
 		return err
 	})
@@ -127,11 +138,12 @@ type sessionAsk struct {
 	jump     state.Jump
 	q        *api.SessionAsk
 	template *ssh.Certificate // of the session
-	// addresses are the host's, IP:PORT.
+	via      *ssh.Certificate // template for the bastion, if the host is behind one
+	// addresses are the host's, or those of its via: IP:PORT.
 	addresses []string
 }
 
-// resolved gives the addresses of the host that a client certificate names: those that the policy writes out, and what a name server says
+// resolved gives the addresses to which the jump connects for the host that a client certificate names, its own or its via's: those that the policy writes out, and what a name server says
 // of the others. For a certificate that is not this CA's nobody is asked.
 func (c *CA) resolved(ctx context.Context, st *statement.Session) []string {
 	cert, err := sshcert.Parse([]byte(st.Certificate))
@@ -151,9 +163,10 @@ func (c *CA) resolved(ctx context.Context, st *statement.Session) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	info, _ := c.policy.Load().Host(g.Host)
+	p := c.policy.Load()
+	info, _ := p.Host(g.Host)
 	var out []string
-	for _, a := range info.Address {
+	for _, a := range connectTo(p, &info) {
 		if _, err := netip.ParseAddrPort(a); err == nil {
 			out = append(out, a)
 			continue
@@ -288,7 +301,11 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		return no("unknown_host", fmt.Sprintf("the policy names no key by which %s is known", r.Host))
 	}
 	if len(s.addresses) == 0 {
-		return no("address_unknown", fmt.Sprintf("the policy knows %s by name only, and no name server answers for it", r.Host))
+		what := string(r.Host)
+		if host.Via != "" {
+			what = "via " + string(host.Via) + ", which leads to " + what + ","
+		}
+		return no("address_unknown", fmt.Sprintf("the policy knows %s by name only, and no name server answers for it", what))
 	}
 	recipients, err := c.recipients(tx, p)
 	if err != nil {
@@ -322,6 +339,7 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 			f.Readers = append(f.Readers, rc.Person)
 		}
 	}
+	source = c.through(p, s, f, &host, &r, jumpKey, source, now)
 	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now)
 	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},
 		c.entry(actor, subject, f), nil, nil

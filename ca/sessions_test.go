@@ -37,8 +37,15 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
+	return newStageWith(t, catest.Config{})
+}
+
+// newStageWith has settings beside the clock.
+func newStageWith(t *testing.T, cfg catest.Config) *stage {
+	t.Helper()
 	s := &stage{clock: &clock{}}
-	s.CA = catest.New(t, catest.Config{Now: s.clock.now})
+	cfg.Now = s.clock.now
+	s.CA = catest.New(t, cfg)
 	s.alice, s.bob, s.jump = s.Enrol("alice"), s.Enrol("bob"), s.Join("jump-a")
 	var err error
 	s.identity, err = age.GenerateX25519Identity()

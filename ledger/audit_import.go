@@ -85,6 +85,7 @@ type opening struct {
 
 type opened struct {
 	Address  []string `toml:"address"`
+	Via      *string  `toml:"via"`
 	HostKeys []string `toml:"host_keys"`
 	HostCA   []string `toml:"host_ca"`
 	Groups   []string `toml:"groups"`
@@ -134,6 +135,9 @@ func (a *Audit) onlyNew(was *opening, n string, h opened) {
 	}
 	if len(h.Groups) == 0 || len(h.Address) == 0 {
 		a.fault(FaultPolicy, "imports %q without group or address", n)
+	}
+	if h.Via != nil {
+		a.fault(FaultPolicy, "imports %q, saying through what it is reached", n)
 	}
 	for _, g := range h.Groups {
 		if !was.HostGroups[g].Import {

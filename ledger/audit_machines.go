@@ -116,7 +116,7 @@ func (a *Audit) certificateIssued(f *CertificateIssued) {
 	switch k := sshcert.Kind(f.Kind); k {
 	case sshcert.Client:
 		cas = a.cas("client_ca")
-	case sshcert.Session:
+	case sshcert.Session, sshcert.Via:
 		cas = a.cas("session_ca")
 	case sshcert.Host:
 		cas = a.cas("host_ca")
@@ -131,7 +131,7 @@ func (a *Audit) certificateIssued(f *CertificateIssued) {
 	if c.Serial != f.Serial || c.KeyId != f.KeyID || ssh.FingerprintSHA256(c.SignatureKey) != f.CA || int64(c.ValidBefore) != f.Until.Unix() {
 		a.fault(FaultCertificate, "serial, key id, CA or end is not what the certificate says")
 	}
-	a.serial(c, f.Kind == string(sshcert.Session))
+	a.serial(c, f.Kind == string(sshcert.Session) || f.Kind == string(sshcert.Via))
 	switch sshcert.Kind(f.Kind) {
 	case sshcert.Client:
 		a.clientIssued(c)
@@ -140,6 +140,11 @@ func (a *Audit) certificateIssued(f *CertificateIssued) {
 		if g == nil || g.Allowed == nil || c.KeyId != sshcert.KeyID(g.Request.ID, g.Request.Person) ||
 			c.ValidPrincipals[0] != sshcert.SessionPrincipal(g.Request.Login, g.Request.Host) {
 			a.fault(FaultCertificate, "session certificate of no grant")
+		}
+	case sshcert.Via:
+		g := a.grants[a.e.Subject.Request]
+		if g == nil || g.Allowed == nil || c.KeyId != sshcert.KeyID(g.Request.ID, g.Request.Person) {
+			a.fault(FaultCertificate, "via certificate of no grant")
 		}
 	}
 }
@@ -230,6 +235,9 @@ func (a *Audit) sessionOpened(f *SessionOpened) {
 	a.standsOn(g, f)
 	a.shownCertificate(g, f, &st)
 	a.sessionCertificate(g, f)
+	if f.Via != nil {
+		a.sessionVia(g, f)
+	}
 	a.sealedTo(f)
 	s := &Session{ID: sub.Session, Subject: sub, Opened: f, OpenedTime: a.e.Time.Time, OpenedIndex: a.index, EntryHash: EntryHash(a.raw)}
 	a.sessions[s.ID] = s

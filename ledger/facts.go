@@ -238,7 +238,7 @@ type GrantAllowed struct {
 
 // CertificateIssued is appended before the certificate leaves the process.
 type CertificateIssued struct {
-	Kind        string `json:"kind"` // "client", "session" or "host"
+	Kind        string `json:"kind"` // "client", "session", "via" or "host"
 	Serial      uint64 `json:"serial,string"`
 	KeyID       string `json:"key_id"`
 	CA          string `json:"ca"` // SHA256:… fingerprint of the signing key
@@ -254,7 +254,8 @@ type SessionOpened struct {
 	Serial      uint64         `json:"serial,string"` // of the client certificate
 	Key         string         `json:"key"`           // the jump key, authorized_keys form
 	Certificate string         `json:"certificate"`   // the session certificate
-	Addresses   []string       `json:"addresses"`     // of the host, IP:PORT
+	Via         *SessionVia    `json:"via,omitempty"` // through which the host is reached; nil: by the jump itself
+	Addresses   []string       `json:"addresses"`     // of the host, IP:PORT; behind a via NAME:PORT too, where the policy has a name
 	HostKeys    []string       `json:"host_keys,omitempty"`
 	HostCAs     []string       `json:"host_cas,omitempty"`
 	Until       Time           `json:"until"`
@@ -311,6 +312,7 @@ type SessionCrashed struct {
 
 // HostKeyMismatch is a jump's fact: the host showed a key that the answer did not name. The session was stopped.
 type HostKeyMismatch struct {
+	Via     name.Via `json:"via,omitempty"` // it was the session's via that showed the key
 	Address string   `json:"address"`
 	Seen    string   `json:"seen"` // SHA256:… fingerprint
 	Wanted  []string `json:"wanted"`

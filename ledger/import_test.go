@@ -88,6 +88,7 @@ func TestImportsMangled(t *testing.T) {
 		}, ledger.FaultPolicy},
 		"a group that is not opened":      {func(s *story) { s.Import(s.bob, newHost("new1", `groups = ["db"]`), nil, nil) }, ledger.FaultPolicy},
 		"no group":                        {func(s *story) { s.Import(s.bob, newHost("new1"), nil, nil) }, ledger.FaultPolicy},
+		"a via":                           {func(s *story) { s.Import(s.bob, newHost("new1", `groups = ["web"]`, `via = "direct"`), nil, nil) }, ledger.FaultPolicy},
 		"a known host":                    {func(s *story) { s.Import(s.bob, newHost("db01", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
 		"a host that was imported before": {func(s *story) { s.Import(s.bob, good, nil, nil); s.Import(s.bob, good, nil, nil) }, ledger.FaultPolicy},
 		"a host that a pattern covers":    {func(s *story) { s.Import(s.bob, newHost("lb07", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},

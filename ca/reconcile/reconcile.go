@@ -187,7 +187,7 @@ func (b *Book) judge(r *Report, l Log, u Use) {
 		find(Unrecorded, "%s was let in as %s from %s with a certificate by %s that the CA did not record", u.KeyID, u.Login, u.Address, u.CA)
 	case ssh.FingerprintSHA256(i.cert.SignatureKey) != u.CA || i.cert.KeyId != u.KeyID || ssh.FingerprintSHA256(i.cert.Key) != u.Key:
 		find(Other, "the certificate of that serial was issued to %s, over %s: this one says %s, over %s", i.cert.KeyId, ssh.FingerprintSHA256(i.cert.Key), u.KeyID, u.Key)
-	case i.kind != sshcert.Session:
+	case i.kind != sshcert.Session && i.kind != sshcert.Via:
 		find(Kind, "a %s certificate opened a shell", i.kind)
 	default:
 		b.session(find, l, u, i.cert)
@@ -202,7 +202,8 @@ func (b *Book) judge(r *Report, l Log, u Use) {
 
 // session holds a login against its session certificate.
 func (b *Book) session(find func(Code, string, ...any), l Log, u Use, c *ssh.Certificate) {
-	login, host, _ := strings.Cut(strings.TrimPrefix(c.ValidPrincipals[0], "session:"), "@")
+	_, principal, _ := strings.Cut(c.ValidPrincipals[0], ":") // session: or via:
+	login, host, _ := strings.Cut(principal, "@")
 	if u.Login != login {
 		find(Login, "issued for %s, accepted as %s", login, u.Login)
 	}

@@ -292,7 +292,7 @@ func (t *Tx) applyRevokedJump(j name.Jump, e *ledger.Entry, put func(what, targe
 
 // applySessionCertificate remembers a certificate that a host will be shown.
 func (t *Tx) applySessionCertificate(e *ledger.Entry, f *ledger.CertificateIssued) error {
-	if f.Kind != string(sshcert.Session) {
+	if f.Kind != string(sshcert.Session) && f.Kind != string(sshcert.Via) { // a bastion reads the revocation list as hosts do
 		return nil
 	}
 	return t.exec(`INSERT INTO sessioncerts (serial, key_id, request, session, jump, until, revoked) VALUES ($1, $2, $3, $4, $5, $6, 0)`,

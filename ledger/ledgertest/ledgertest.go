@@ -70,6 +70,9 @@ type Log struct {
 	Tree                        *ledger.Memory
 	Entries                     [][]byte
 
+	// Through gives the via of sessions that are opened; nil: they have none.
+	Through func(g *Grant, key ssh.PublicKey) *ledger.SessionVia
+
 	signer  note.Signer
 	policy  statement.Hash
 	text    string // of the policy
@@ -373,9 +376,13 @@ func (l *Log) Open(g *Grant, j *Jump, recipients []string, readers []name.Person
 	text, sig := Sign(l.T, j.Key, &statement.Session{Origin: Origin, Jump: j.Name, Issued: l.Now, Nonce: statement.NewNonce(), Certificate: Line(g.Certificate),
 		Login: g.Statement.Login, Host: g.Statement.Host, Peer: Source, SSHSession: strings.Repeat("ab", 32), Key: Line(key.PublicKey()),
 		Journal: statement.Checkpoint{Size: j.Number, Root: j.Previous}, Door: "preamble"})
+	var via *ledger.SessionVia
+	if l.Through != nil {
+		via = l.Through(g, key.PublicKey())
+	}
 	s.Index = l.Append(&ledger.Entry{Actor: ledger.JumpActor(j.Name), Subject: s.Subject, Statement: text, SSHSIG: sig,
 		Facts: &ledger.SessionOpened{Door: "preamble", Peer: Source, SSHSession: strings.Repeat("ab", 32), Serial: g.Certificate.Serial, Key: Line(key.PublicKey()),
-			Certificate: Line(crt), Addresses: []string{"127.0.0.1:22"}, HostKeys: []string{Line(NewKey(l.T).PublicKey())}, Until: ledger.At(g.Until),
+			Certificate: Line(crt), Via: via, Addresses: []string{"127.0.0.1:22"}, HostKeys: []string{Line(NewKey(l.T).PublicKey())}, Until: ledger.At(g.Until),
 			IdleSeconds: 900, Recipients: recipients, Readers: readers, Policy: l.policy, Rule: "test", Used: g.Used}})
 	s.Entry = l.Entries[s.Index]
 	return s
