@@ -51,6 +51,8 @@ type Config struct {
 	Geo string
 	// Init are more arguments of `breakglass-ca init`.
 	Init []string
+	// Proxy, if not nil, puts a proxy in front of a service and gives the address where people reach it.
+	Proxy func(address string) string
 	// Passphrase seals the CA's keys, as a production site must; empty leaves them in plain files.
 	Passphrase string
 	// Make is the configuration of people's keys beside their PIN and place: a test's vendor. The zero value is the demo's key.
@@ -67,6 +69,7 @@ type Road struct {
 	Login       string // the Unix account on the host: whoever runs this
 	CAAddress   string
 	JumpAddress string
+	jumpReached string // where people reach it
 	HostAddress string
 	HostKey     string // authorized_keys form
 	PeerAddress string // of StartPeer's sshd

@@ -94,14 +94,19 @@ func (r *Road) startCA(ctx context.Context) error {
 		return err
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, Values{r.Login, Host, r.HostAddress, r.HostKey, Jump, r.JumpAddress, r.More}); err != nil {
+	ca, jump := r.CAAddress, r.JumpAddress
+	if r.Proxy != nil {
+		ca, jump = r.Proxy(ca), r.Proxy(jump)
+	}
+	r.jumpReached = jump
+	if err := t.Execute(&b, Values{r.Login, Host, r.HostAddress, r.HostKey, Jump, jump, r.More}); err != nil {
 		return err
 	}
 	if err := os.WriteFile(r.path("policy.toml"), b.Bytes(), 0o600); err != nil {
 		return err
 	}
 	r.say("ca       on %s, policy.toml (DEMO: software keys count)", r.CAAddress)
-	args := []string{"init", "--dir", r.path("ca"), "--policy", r.path("policy.toml"), "--listen", r.CAAddress}
+	args := []string{"init", "--dir", r.path("ca"), "--policy", r.path("policy.toml"), "--listen", r.CAAddress, "--advertise", ca}
 	if r.Geo != "" {
 		args = append(args, "--geo", r.Geo)
 	}
@@ -146,7 +151,7 @@ func (r *Road) startJump(ctx context.Context) error {
 		return err
 	}
 	if _, err := r.Run(ctx, "breakglass-jump", "join", strings.TrimSpace(token), "--dir", r.path("jump"),
-		"--listen", r.JumpAddress, "--advertise", r.JumpAddress, "--source", "127.0.0.1"); err != nil {
+		"--listen", r.JumpAddress, "--advertise", r.jumpReached, "--source", "127.0.0.1"); err != nil {
 		return err
 	}
 	return r.StartJump(ctx)
