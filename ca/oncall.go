@@ -26,7 +26,8 @@ const (
 
 // onCallLists holds the files of [oncall] as they were last read. A decision looks whether they have changed: no more than a stat.
 type onCallLists struct {
-	dir string
+	dir  string
+	file func(path string, last *onCallFile) *onCallFile // readOnCall
 
 	mu      sync.Mutex
 	read    map[string]*onCallFile
@@ -43,7 +44,7 @@ type onCallFile struct {
 }
 
 func newOnCallLists(dir string) *onCallLists {
-	return &onCallLists{dir: dir, read: map[string]*onCallFile{}}
+	return &onCallLists{dir: dir, file: readOnCall, read: map[string]*onCallFile{}}
 }
 
 // facts are what the lists of the policy say of a person.
@@ -100,7 +101,7 @@ func (l *onCallLists) look(rosters []*policy.Roster) map[string]*onCallFile {
 	go func() {
 		files := make(map[string]*onCallFile, len(before))
 		for file, last := range before {
-			files[file] = readOnCall(filepath.Join(l.dir, filepath.FromSlash(file)), last)
+			files[file] = l.file(filepath.Join(l.dir, filepath.FromSlash(file)), last)
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
