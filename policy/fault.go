@@ -84,7 +84,7 @@ const maxFaults = 100
 const maxShown = 600
 
 func newFaults(src []byte) faults {
-	f := faults{src: src, lines: []int{0}, ix: &index{keys: map[string]span{}, values: map[string]span{}}}
+	f := faults{src: src, lines: []int{0}, ix: newIndex(len(src))}
 	for i, c := range src {
 		if c == '\n' {
 			f.lines = append(f.lines, i+1)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -17,6 +18,9 @@ import (
 // Ansible. Of the variables ansible_host and ansible_port count, a host's own before its groups'; groups that contradict each other are refused and
 // not ranked. No inventory holds host keys: AddKeys gives them.
 func Ansible(text string) (*List, error) {
+	if !utf8.ValidString(text) { // no name of the policy's has such bytes, and its text could not hold them
+		return nil, fmt.Errorf("%w: it is no UTF-8", ErrFormat)
+	}
 	inv := &ansible{groups: map[string]*ansibleGroup{}, vars: map[string]map[string]string{}, lines: map[string]int{}}
 	var err error
 	switch first := firstByte(text); {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"breakglass/internal/name"
 )
@@ -17,6 +18,9 @@ var columns = []string{"name", "address", "groups", "host_key", "host_ca"}
 // CSV reads a table (RFC 4180) whose first line names its columns: name, address, groups, host_key, host_ca. Several addresses, groups and keys in one
 // field are parted by ';'. An address without a port has 22.
 func CSV(text string) (*List, error) {
+	if !utf8.ValidString(text) { // no name of the policy's has such bytes, and its text could not hold them
+		return nil, fmt.Errorf("%w: it is no UTF-8", ErrFormat)
+	}
 	r := csv.NewReader(strings.NewReader(text))
 	r.TrimLeadingSpace = true
 	header, err := r.Read()
