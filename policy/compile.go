@@ -20,6 +20,7 @@ type compiler struct {
 	p            *Policy
 	personGroups map[name.Group]map[name.Person]bool
 	hostGroups   map[name.Group]bool
+	parsedKeys   map[string]ssh.PublicKey // by their line: one host CA stands at many hosts
 }
 
 func (c *compiler) compile(f *file) {
@@ -404,11 +405,19 @@ func (c *compiler) hosts(f *file) {
 func (c *compiler) hostKeys(list, path []string) []ssh.PublicKey {
 	var out []ssh.PublicKey
 	for i, s := range list {
+		if k := c.parsedKeys[s]; k != nil {
+			out = append(out, k)
+			continue
+		}
 		k, err := parseHostKey(s)
 		if err != nil {
 			c.at(element(path, i), "paste the line of /etc/ssh/ssh_host_ed25519_key.pub", "host key: %v", err)
 			continue
 		}
+		if c.parsedKeys == nil {
+			c.parsedKeys = map[string]ssh.PublicKey{}
+		}
+		c.parsedKeys[s] = k
 		out = append(out, k)
 	}
 	if c.ix.has(path...) && len(list) == 0 {
