@@ -10,7 +10,9 @@ import (
 
 	"breakglass/ca/api"
 	"breakglass/ca/catest"
+	"breakglass/internal/krl"
 	"breakglass/internal/sshcert"
+	"breakglass/internal/statement"
 	"breakglass/ledger"
 )
 
@@ -56,7 +58,8 @@ func TestSessionThroughVia(t *testing.T) {
 			if h := certs.Hints["web01"]; len(h) > 0 {
 				t.Errorf("the jump would begin early at %v", h)
 			}
-			a, err := s.jump.Open(s.jump.Question(s.grant(t)))
+			g := s.grant(t)
+			a, err := s.jump.Open(s.jump.Question(g))
 			catest.Must(t, err)
 			f := a.Opened
 			if f.Via == nil || string(f.Via.Name) != c.via || !slices.Equal(f.Via.Addresses, c.addresses) {
@@ -76,6 +79,15 @@ func TestSessionThroughVia(t *testing.T) {
 				catest.Must(t, sshcert.Verify(cert, sshcert.Via, cas, s.clock.now()))
 				if cert.ValidPrincipals[0] != "via:jump@bastion1" || cert.CriticalOptions[sshcert.OptionSourceAddress] == c.sources || f.Via.HostKeys[0] != catest.HostKey {
 					t.Errorf("the bastion is shown %v, %v", cert.ValidPrincipals, cert.CriticalOptions)
+				}
+				_, err = order(s.alice, statement.OrderRevokeGrant, string(g.ID), "laptop stolen", statement.Hash{})
+				catest.Must(t, err)
+				b, err := s.Client(nil).KRL(context.Background())
+				catest.Must(t, err)
+				list, err := krl.Parse(b)
+				catest.Must(t, err)
+				if !list.Revokes(cert) {
+					t.Error("the bastion isn't told that the grant was revoked")
 				}
 			} else if f.Via.Certificate != "" {
 				t.Error("a proxy has a certificate")

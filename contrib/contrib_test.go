@@ -68,6 +68,33 @@ func TestSSHDReadsTheDropIn(t *testing.T) {
 	}
 }
 
+// TestSSHDReadsTheBastion: for the account alone, and every way but the forwards is shut.
+func TestSSHDReadsTheBastion(t *testing.T) {
+	sshd, err := exec.LookPath("/usr/sbin/sshd")
+	if err != nil {
+		t.Skip("no sshd here")
+	}
+	key := filepath.Join(t.TempDir(), "host_key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for user, want := range map[string][]string{
+		"jump": {"trustedusercakeys /etc/ssh/breakglass_session_ca.pub\n", "allowtcpforwarding local\n", "permitopen 10.0.1.11:22 10.0.1.12:22\n", "permitlisten none\n",
+			"allowstreamlocalforwarding no\n", "permittty no\n", "forcecommand exit 1\n", "permittunnel no\n", "authorizedkeysfile none\n"},
+		"root": {"trustedusercakeys none\n", "authorizedprincipalsfile none\n", "forcecommand none\n"},
+	} {
+		out, err := exec.Command(sshd, "-T", "-f", "sshd/60-breakglass-bastion.conf", "-h", key, "-C", "user="+user+",host=h,addr=10.0.0.2").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for _, w := range want {
+			if !strings.Contains(string(out), w) {
+				t.Errorf("%s: sshd -T does not say %q", user, w)
+			}
+		}
+	}
+}
+
 // TestSSHDReadsTheRevocationLine: the line that comes last of all.
 func TestSSHDReadsTheRevocationLine(t *testing.T) {
 	sshd, err := exec.LookPath("/usr/sbin/sshd")

@@ -33,7 +33,8 @@ type order struct {
 	checkpoint ledger.Checkpoint
 	opened     *ledger.SessionOpened
 	cert       *ssh.Certificate
-	addresses  []string
+	via        *via     // nil: the host is reached directly
+	addresses  []string // of the host
 	hostKeys   []ssh.PublicKey
 	hostCAs    []ssh.PublicKey
 	recipients []age.Recipient
@@ -114,6 +115,11 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 		return nil, bad("no host address")
 	case len(d.hostKeys)+len(d.hostCAs) == 0:
 		return nil, bad("no host key: nothing tells the host from an impostor")
+	}
+	if o.Via != nil {
+		if d.via, err = checkVia(o.Via, d.cert, t.sessionCA); err != nil {
+			return nil, bad("%w", err)
+		}
 	}
 	for _, x := range o.Forwards {
 		f, err := forward.Parse(x)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"breakglass/internal/name"
 )
 
 const (
@@ -34,11 +36,15 @@ func cryptoConfig() ssh.Config {
 
 // hostKeyMismatch: the host showed a key that the answer doesn't name.
 type hostKeyMismatch struct {
+	via     name.Via // it was the via; empty: the host
 	address string
 	seen    ssh.PublicKey
 }
 
 func (e *hostKeyMismatch) Error() string {
+	if e.via != "" {
+		return fmt.Sprintf("via %s at %s showed key %s", e.via, e.address, ssh.FingerprintSHA256(e.seen))
+	}
 	return fmt.Sprintf("host at %s showed key %s", e.address, ssh.FingerprintSHA256(e.seen))
 }
 
@@ -49,6 +55,7 @@ var errAnother = errors.New("early connection differs from the answer")
 // anybody could be harmed by: no user name, no signature. Its host key is judged by the answer alone.
 type upstream struct {
 	address  string // as the answer has it; a name only where the policy has one
+	through  string // for people: " through via …"; empty if reached directly
 	login    string
 	conn     net.Conn
 	cancel   context.CancelFunc
@@ -71,21 +78,32 @@ func early(ctx context.Context, address string, source netip.Addr, login string,
 	go func() {
 		defer close(u.done)
 		defer u.cancel()
-		u.err = u.connect(ctx, source, login, algorithms)
+		nc, err := dialTCP(ctx, address, source)
+		if err != nil {
+			u.err = err
+			return
+		}
+		u.err = u.connect(ctx, nc, login, algorithms)
 	}()
 	return u
 }
 
-func (u *upstream) connect(ctx context.Context, source netip.Addr, login string, algorithms []string) error {
+// dialTCP connects from the jump's address towards hosts, if it is of the same family.
+func dialTCP(ctx context.Context, address string, source netip.Addr) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
-	if to, err := netip.ParseAddrPort(u.address); err == nil && source.IsValid() && source.Is4() == to.Addr().Unmap().Is4() {
+	if to, err := netip.ParseAddrPort(address); err == nil && source.IsValid() && source.Is4() == to.Addr().Unmap().Is4() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
 	}
-	nc, err := d.DialContext(ctx, "tcp", u.address)
+	nc, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	u.conn = newQuickConn(nc)
+	return newQuickConn(nc), nil
+}
+
+// connect speaks SSH over nc, whatever it leads through, and owns it.
+func (u *upstream) connect(ctx context.Context, nc net.Conn, login string, algorithms []string) error {
+	u.conn = nc
 	stop := context.AfterFunc(ctx, func() { u.conn.Close() })
 	defer stop()
 	cfg := &ssh.ClientConfig{
@@ -104,6 +122,7 @@ func (u *upstream) connect(ctx context.Context, source netip.Addr, login string,
 		},
 		Auth: []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return []ssh.Signer{u.key}, nil })},
 	}
+	var err error
 	u.client, u.chans, u.reqs, err = ssh.NewClientConn(u.conn, u.address, cfg)
 	return err
 }
@@ -116,12 +135,14 @@ func (u *upstream) release(o *order, key ssh.Signer) {
 
 // hostKeyAlgorithms is what a host is asked for: those of the pinned keys, so that a host with keys of several types shows the one
 // that we know.
-func hostKeyAlgorithms(o *order) []string {
+func hostKeyAlgorithms(o *order) []string { return keyAlgorithms(o.hostKeys, o.hostCAs) }
+
+func keyAlgorithms(keys, cas []ssh.PublicKey) []string {
 	var out []string
-	if len(o.hostCAs) > 0 {
+	if len(cas) > 0 {
 		out = append(out, ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01)
 	}
-	for _, k := range o.hostKeys {
+	for _, k := range keys {
 		if k.Type() == ssh.KeyAlgoRSA {
 			out = append(out, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256)
 		} else {
@@ -134,32 +155,44 @@ func hostKeyAlgorithms(o *order) []string {
 
 // checkHostKey judges a host's key by the answer.
 func (o *order) checkHostKey(key ssh.PublicKey, address string) error {
+	if !knownKey(key, string(o.host), o.hostKeys, o.hostCAs) {
+		return &hostKeyMismatch{address: address, seen: plainKey(key)}
+	}
+	return nil
+}
+
+// knownKey tells whether key is one of keys, or a certificate for name by one of cas.
+func knownKey(key ssh.PublicKey, name string, keys, cas []ssh.PublicKey) bool {
 	same := func(set []ssh.PublicKey, k ssh.PublicKey) bool {
 		return slices.ContainsFunc(set, func(p ssh.PublicKey) bool { return bytes.Equal(p.Marshal(), k.Marshal()) })
 	}
 	if cert, ok := key.(*ssh.Certificate); ok {
 		checker := ssh.CertChecker{IsHostAuthority: func(k ssh.PublicKey, _ string) bool {
 			_, nested := k.(*ssh.Certificate)
-			return !nested && same(o.hostCAs, k)
+			return !nested && same(cas, k)
 		}}
 		// CheckCert takes an empty list of principals for everybody's.
 		if len(cert.ValidPrincipals) > 0 && cert.CertType == ssh.HostCert && checker.IsHostAuthority(cert.SignatureKey, "") &&
-			checker.CheckCert(string(o.host), cert) == nil {
-			return nil
+			checker.CheckCert(name, cert) == nil {
+			return true
 		}
-		key = cert.Key // the exchange was signed by it all the same
 	}
-	if same(o.hostKeys, key) {
-		return nil
+	return same(keys, plainKey(key))
+}
+
+// plainKey is the key of a certificate: the exchange was signed by it all the same.
+func plainKey(key ssh.PublicKey) ssh.PublicKey {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return cert.Key
 	}
-	return &hostKeyMismatch{address, key}
+	return key
 }
 
 // reach logs in to the host under the answer: over the early connection if that is what the answer wants, else anew, one address
 // after the other.
 func (o *order) reach(ctx context.Context, pre *upstream, source netip.Addr, key ssh.Signer) (*upstream, error) {
 	// The login too: what began the connection was a certificate shown, and the one proven may be another.
-	if pre != nil && slices.Contains(o.addresses, pre.address) && pre.login == string(o.login) {
+	if pre != nil && o.via == nil && slices.Contains(o.addresses, pre.address) && pre.login == string(o.login) {
 		pre.release(o, key)
 		stop := context.AfterFunc(ctx, pre.cancel)
 		<-pre.done
@@ -170,6 +203,9 @@ func (o *order) reach(ctx context.Context, pre *upstream, source netip.Addr, key
 		// Perhaps only the wrong one of several host keys was asked for: with the answer at hand the second try knows which.
 	} else if pre != nil {
 		pre.release(nil, nil)
+	}
+	if o.via != nil {
+		return o.reachThrough(ctx, source, key)
 	}
 	var errs []error
 	for _, a := range o.addresses {

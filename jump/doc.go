@@ -14,6 +14,9 @@
 // To the person: the host is the one that the CA's entry names, by its host key; no trust on first use. What was shown or sent stands
 // in the recording; stdout, stderr, exit status, signals and half-closed ends arrive as they were sent.
 //
+// A host behind a via (an SSH bastion, a SOCKS5 or an HTTP CONNECT proxy) is reached through it under the same guarantees: the via carries ciphertext, and a
+// bastion whose key isn't the entry's is told and stopped at like a host.
+//
 // Strangers write nothing but a sum a minute, hold bounded memory for a bounded time, and never keep the accept loop waiting.
 //
 // gliderlabs/ssh is the front: listener, handshake, context, handler maps. Its traps are named where they are avoided. Channels and

@@ -65,6 +65,8 @@ type testHost struct {
 	address  string
 	hostKeys []string
 	hostCAs  []string
+	via      *ledger.SessionVia // its certificate is made for each session
+	more     []string           // addresses
 }
 
 func loadKey(t testing.TB, dir, file string) ssh.Signer {
@@ -203,6 +205,18 @@ func (a *authority) OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.
 	o := &ledger.SessionOpened{Door: q.Door, Peer: q.Peer, SSHSession: q.SSHSession, Serial: cert.Serial, Key: q.Key, Certificate: authorizedKey(sess),
 		Addresses: []string{h.address}, HostKeys: h.hostKeys, HostCAs: h.hostCAs, Until: ledger.At(now.Add(left)), IdleSeconds: a.idle,
 		Recipients: []string{a.reader.Recipient().String()}, Readers: []name.Person{"bob"}, Rule: "test", Forwards: a.forwards}
+	o.Addresses = append(o.Addresses, h.more...)
+	if h.via != nil {
+		v := *h.via
+		if v.Kind == ledger.ViaSSH {
+			c, err := sign(sshcert.NewVia(key, "alice", g.Request, v.Login, v.Name, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, now), sshcert.Via, a.sessionCA)
+			if err != nil {
+				return nil, err
+			}
+			v.Certificate = authorizedKey(c)
+		}
+		o.Via = &v
+	}
 	if a.change != nil {
 		a.change(o)
 	}
@@ -254,7 +268,9 @@ func (a *authority) HostCerts(ctx context.Context, ask *api.HostCertsAsk) (*api.
 	for h, th := range a.hosts {
 		if ask.Host == "" && !a.onlyAsked[h] || ask.Host == string(h) {
 			names = append(names, string(h))
-			out.Hints[h] = []string{th.address}
+			if th.via == nil {
+				out.Hints[h] = []string{th.address}
+			}
 		}
 	}
 	if len(names) == 0 {

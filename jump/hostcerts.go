@@ -87,6 +87,7 @@ func (h *hostCerts) take(a *api.HostCertsAnswer) error {
 		for _, p := range c.ValidPrincipals {
 			h.byName[name.Host(p)], h.until[name.Host(p)] = s, time.Unix(int64(c.ValidBefore), 0)
 			delete(h.unknown, name.Host(p))
+			delete(h.hints, name.Host(p)) // a host that has come behind a via has none any more
 		}
 	}
 	for host, as := range a.Hints {

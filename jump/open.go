@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +95,11 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	if err != nil {
 		return nil, s.never(endUnreachable, say(err, "the CA's session certificate doesn't fit its key"))
 	}
+	if o.via != nil && o.via.cert != nil {
+		if o.via.signer, err = sessionSigner(o.via.cert, key); err != nil {
+			return nil, s.never(endUnreachable, say(err, "the CA's certificate for the bastion doesn't fit its key"))
+		}
+	}
 	used = true
 	up, err := o.reach(ctx, pre, j.source, signer)
 	if err != nil {
@@ -103,10 +109,10 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 		up.client.Close()
 		return nil, s.never(endStopped, s.cutEarly())
 	}
-	if err := s.rec.now(act(0, "host", fmt.Sprintf("logged in at %s, %s", s.up.address, printable(string(s.up.client.ServerVersion()))))); err != nil {
+	if err := s.rec.now(act(0, "host", fmt.Sprintf("logged in at %s%s, %s", s.up.address, s.up.through, printable(string(s.up.client.ServerVersion()))))); err != nil {
 		return nil, s.never(endFailed, say(err, "the session can't be recorded, so it isn't opened"))
 	}
-	log.Info("session opened", "person", o.person, "login", o.login, "host", o.host, "peer", c.peer, "until", o.opened.Until)
+	log.Info("session opened", "person", o.person, "login", o.login, "host", o.host, "peer", c.peer, "until", o.opened.Until, "address", up.address+up.through)
 	s.start()
 	return s, nil
 }
@@ -146,22 +152,30 @@ func (s *session) notReached(err error) error {
 	var wrong *hostKeyMismatch
 	if errors.As(err, &wrong) {
 		seen := ssh.FingerprintSHA256(wrong.seen)
-		f := &ledger.HostKeyMismatch{Address: wrong.address, Seen: seen}
-		for _, k := range append(s.order.hostKeys, s.order.hostCAs...) {
+		who, keys := string(s.order.host), slices.Concat(s.order.hostKeys, s.order.hostCAs)
+		if wrong.via != "" {
+			who, keys = fmt.Sprintf("via %s, which leads to %s,", wrong.via, s.order.host), slices.Concat(s.order.via.hostKeys, s.order.via.hostCAs)
+		}
+		f := &ledger.HostKeyMismatch{Via: wrong.via, Address: wrong.address, Seen: seen}
+		for _, k := range keys {
 			f.Wanted = append(f.Wanted, ssh.FingerprintSHA256(k))
 		}
 		s.rec.now(act(0, endWrongHost, wrong.Error()))
 		if _, ferr := s.j.facts.Append(f, s.order.session, nil); ferr != nil {
 			s.j.log.Error("host key mismatch not told", "session", s.order.session, "error", ferr)
 		}
-		s.j.log.Error("host showed a wrong key", "session", s.order.session, "host", s.order.host, "address", wrong.address, "seen", seen)
+		s.j.log.Error("host showed a wrong key", "session", s.order.session, "host", s.order.host, "via", wrong.via, "address", wrong.address, "seen", seen)
 		return s.never(endWrongHost, say(err,
 			fmt.Sprintf("%s IS NOT WHO IT SHOULD BE. At %s it showed host key %s; the policy names %s. Nothing was sent to it. This is recorded and alerted.",
-				s.order.host, wrong.address, seen, strings.Join(f.Wanted, ", ")),
-			"somebody may be in between, or the host was installed anew; if it was, an owner puts its new key into the policy"))
+				who, wrong.address, seen, strings.Join(f.Wanted, ", ")),
+			"somebody may be in between, or the machine was installed anew; if it was, an owner puts its new key into the policy"))
 	}
 	if rerr := s.rec.now(act(0, endUnreachable, printable(err.Error()))); rerr != nil { // the host's words may be in it
 		return s.never(endFailed, say(rerr, "the session can't be recorded, so it isn't opened"))
+	}
+	if broken := (*viaError)(nil); errors.As(err, &broken) && broken.refused { // by the bastion, not by the host
+		return s.never(endUnreachable, say(err, fmt.Sprintf("%s can't be entered: %v", s.order.host, err),
+			"if the bastion refuses the jump: contrib/sshd/README.md says what its sshd needs"))
 	}
 	return s.never(endUnreachable, say(err, fmt.Sprintf("%s can't be entered: %v", s.order.host, err),
 		"if it answers but refuses: `breakglass-ca host setup "+string(s.order.host)+"` prints what its sshd needs"))
