@@ -240,7 +240,7 @@ func (e *evaluation) always() *HostInfo {
 
 	host := p.host(q.Host)
 	if host == nil {
-		next := "breakglass-ca policy explain shows what the policy knows; an owner may add the host"
+		next := "breakglass-ca policy who --all lists the hosts that somebody can get into; an owner may add one"
 		if hint := p.closeHost(string(q.Host)); hint != "" {
 			next = hint
 		}

@@ -70,7 +70,11 @@ func (e *evaluation) another() string {
 				if here != "" && here == there {
 					continue
 				}
-				return fmt.Sprintf("%s is in %s, and the grant %s of %s, which is alive, came from %s in %s", told(now), orUnknown(here), g.ID, e.req.Person, told(was), orUnknown(there))
+				grant := "a grant" // of a [[test]], or an explanation's: it has no number
+				if g.ID != "" {
+					grant = "the grant " + string(g.ID)
+				}
+				return fmt.Sprintf("%s is in %s, and %s of %s, which is alive, came from %s in %s", told(now), orUnknown(here), grant, e.req.Person, told(was), orUnknown(there))
 			}
 		}
 	}
