@@ -37,7 +37,7 @@ func newPolicyStatusCmd(a *app) *cobra.Command {
 				if a.json {
 					return a.printJSON(&s)
 				}
-				fmt.Fprintf(a.stdout, "in force   %s\nchanged    by %d of: %s\n", s.Policy, s.Signers, persons(s.Owners))
+				fmt.Fprintf(a.stdout, "in force   %s\nthe next   is signed by %d of: %s\n", s.Policy, s.Signers, persons(s.Owners))
 				p := s.Proposal
 				if p == nil {
 					fmt.Fprintln(a.stdout, "proposed   nothing")

@@ -151,7 +151,7 @@ func (a *app) printAccess(cmd *cobra.Command, q *accessFlags, p *policy.Policy, 
 		for x := range all {
 			override, count := "", ""
 			if x.Override > 0 {
-				override = x.Override.String()
+				override = strings.TrimSuffix(x.Override.String(), "0s") // 10m, as the policy has it
 			}
 			if n, ok := keys[x.Person]; ok {
 				count = strconv.Itoa(n)

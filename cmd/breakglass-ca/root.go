@@ -48,7 +48,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: "service", Title: "Service:"},
 		&cobra.Group{ID: "admin", Title: "Administration:"},
-		&cobra.Group{ID: "check", Title: "Check, without a CA:"},
+		&cobra.Group{ID: "check", Title: "Look closely:"},
 	)
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {

@@ -90,7 +90,7 @@ func (a *app) readPolicy(ctx context.Context) (*client.Client, *api.PolicyState,
 
 // printProposal prints what is proposed, in words and as a diff, which is made here from the two texts.
 func (a *app) printProposal(s *api.PolicyState) {
-	fmt.Fprintf(a.stdout, "in force   %s\nchanged    by %d of: %s\n", s.Policy, s.Signers, joined(s.Owners))
+	fmt.Fprintf(a.stdout, "in force   %s\nthe next   is signed by %d of: %s\n", s.Policy, s.Signers, joined(s.Owners))
 	p := s.Proposal
 	if p == nil {
 		fmt.Fprintln(a.stdout, "proposed   nothing")

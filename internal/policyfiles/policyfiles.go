@@ -4,8 +4,8 @@
 //
 // A file is a policy of one file, whatever lies beside it. A directory is the policy that its files make up: policy.toml, then each hosts/*.toml in
 // the order of their names, then imported.toml if it is there (the hosts that operators imported since the owners last signed). Nothing else in the
-// directory counts; but in hosts/ whatever is neither a .toml file nor hidden nor an editor's backup is an error, for a misspelt name would be
-// hosts that silently aren't there.
+// directory counts. But in hosts/ whatever is neither a .toml file nor hidden nor an editor's backup is an error, and so is another .toml file
+// beside policy.toml (but for the service's own config.toml): rules or hosts that somebody wrote would silently not be there.
 package policyfiles
 
 import (
@@ -37,6 +37,9 @@ func Read(path string, limit int) ([]byte, error) {
 		return readFile(path, limit)
 	}
 	names := []string{policytext.Main}
+	if err := noStrays(path); err != nil {
+		return nil, err
+	}
 	more, err := hostFiles(path)
 	if err != nil {
 		return nil, err
@@ -65,6 +68,27 @@ func Read(path string, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return []byte(text), nil
+}
+
+// configFile may lie beside a policy: it is the CA's own.
+const configFile = "config.toml"
+
+// noStrays refuses files that look as if they were a part of the policy.
+func noStrays(dir string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		switch n := e.Name(); {
+		case e.IsDir() || strings.HasPrefix(n, ".") || !strings.HasSuffix(n, ".toml"):
+		case n == policytext.Main || n == policytext.Imported || n == configFile:
+		default:
+			return fmt.Errorf("%s is no part of the policy, and what stands in it would be missing: rules and people go into %s, hosts into %s/NAME.toml; or move it away",
+				filepath.Join(dir, n), policytext.Main, Hosts)
+		}
+	}
+	return nil
 }
 
 // hostFiles names the files of hosts of a policy's directory, sorted.

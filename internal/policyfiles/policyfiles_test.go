@@ -52,6 +52,7 @@ func TestRead(t *testing.T) {
 		want  string
 	}{
 		{"no policy.toml", []string{"hosts/a.toml", ""}, "policy.toml"},
+		{"rules in a file of their own", []string{"policy.toml", "", "rules.toml", "[[rule]]\n"}, "is no part of the policy"},
 		{"a misspelt file of hosts", []string{"policy.toml", "", "hosts/a.tml", ""}, "is no .toml file"},
 		{"a directory below hosts", []string{"policy.toml", "", "hosts/more/a.toml", ""}, "is no .toml file"},
 		{"a name that no set takes", []string{"policy.toml", "", "hosts/a b.toml", ""}, "only letters"},
