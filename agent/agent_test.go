@@ -55,6 +55,9 @@ func (f *fakeCA) Ask(_ context.Context, q api.Ask) (*api.Challenge, error) {
 	return ch, nil
 }
 
+// Seen is that of a CA with one family of addresses.
+func (f *fakeCA) Seen(context.Context, string) []api.Seen { return nil }
+
 func (f *fakeCA) SignRequest(_ context.Context, id string, s api.Signed) (*api.Granted, error) {
 	text, err := statement.Marshal(f.st)
 	if err != nil {

@@ -101,8 +101,16 @@ func CheckRequest(ch *api.Challenge, w Want, key ssh.PublicKey, seen Seen) (*sta
 	if s.Policy == (statement.Hash{}) {
 		return nil, differs("policy", "nothing", "a SHA-256")
 	}
-	if _, err := sources(s.Sources); err != nil {
+	from, err := sources(s.Sources)
+	if err != nil {
 		return nil, err
+	}
+	// The first is what the CA sees of this very connection, behind whatever translates addresses here. All others it has told us before: one
+	// that nobody told us of would be good for somebody else.
+	for i, addr := range from[1:] {
+		if !slices.ContainsFunc(w.seen, func(x api.Seen) bool { return x.Address == s.Sources[i+1] }) {
+			return nil, differs("source", addr, "an address that the CA has told this machine of")
+		}
 	}
 	return &s, nil
 }

@@ -18,6 +18,8 @@ import (
 
 // CA is what this package needs of the CA's client. Errors are *api.Problem where the CA answered.
 type CA interface {
+	// Seen says from where the CA sees us over each family of addresses; nil where it has one alone.
+	Seen(ctx context.Context, clientKey string) []api.Seen
 	// Ask opens a request, SignRequest answers its challenge: an *api.Waiting is the error where it needs approvals.
 	Ask(ctx context.Context, q api.Ask) (*api.Challenge, error)
 	SignRequest(ctx context.Context, id string, s api.Signed) (*api.Granted, error)
@@ -66,4 +68,6 @@ type Want struct {
 	Forwards []string
 	Drill    string
 	Code     string // of the other channel; it travels beside the signature
+
+	seen []api.Seen // what the CA told of this machine's addresses
 }

@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"net/netip"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -121,11 +120,11 @@ func (c *CA) conclude(tx *state.Tx, r *statement.Request, key ssh.PublicKey, d p
 	} else if v != nil {
 		return nil, &api.Problem{Status: 403, Code: v.Code, Detail: v.Detail, Reasons: []ledger.Reason{*v}, Request: id}
 	}
-	addr, err := netip.ParseAddr(sources[0]) // the addresses that were signed for, no others
+	addrs, err := addresses(sources) // those that were signed for, no others
 	if err != nil {
 		return nil, err
 	}
-	template := sshcert.NewClient(key, r.Person, sshcert.Grant{Request: id, Login: r.Login, Host: r.Host}, []netip.Addr{addr}, now, until)
+	template := sshcert.NewClient(key, r.Person, sshcert.Grant{Request: id, Login: r.Login, Host: r.Host}, addrs, now, until)
 	cert, err := c.certify(tx, subject, sshcert.Client, template, func(*ssh.Certificate) error {
 		_, _, err := tx.Append(c.entry(ledger.ActorCA, subject, decision))
 		return err

@@ -75,6 +75,7 @@ type CA struct {
 	onCall      *onCallLists
 	metrics     *metrics
 	decoySeed   [32]byte
+	tokens      *tokens // that say from where somebody is seen
 	clocks      clocks
 	callLimits  *callLimits
 	trust       attest.Trust
@@ -127,6 +128,8 @@ func Open(cfg Config) (*CA, error) {
 	}
 	// Decoys must be the same after a restart, or a restart would tell them from real keys.
 	c.decoySeed = c.keys.decoySeed()
+	c.tokens = &tokens{origin: c.keys.ledger.Name(), now: c.now}
+	rand.Read(c.tokens.key[:])
 	c.enrolling = newChallenges(cfg.Now)
 	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
 	c.callLimits = newCallLimits(c.file.Limits, cfg.Now)

@@ -47,6 +47,7 @@ func (c *CA) Handler() http.Handler {
 	on := func(pattern string, limit int64, fn func(*call) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, limit, false, fn) })
 	}
+	ask("POST /v1/seen", with(func(k *call, q *api.SeenAsk) (any, error) { return c.tellSeen(k.Context(), q, k.from) }))
 	ask("POST /v1/requests", with(func(k *call, q *api.Ask) (any, error) { return c.ask(k.Context(), q, k.from) }))
 	ask("POST /v1/requests/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
 		a, err := c.sign(k.Context(), k.PathValue("id"), q.SSHSIG, q.TOTP, k.from)

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,7 +59,10 @@ func (c *CA) ask(ctx context.Context, q *api.Ask, from netip.Addr) (*api.Challen
 		return nil, badRequest("client_key: want an ssh-ed25519 public key")
 	}
 	r.ClientKey = ssh.FingerprintSHA256(key)
-	r.Sources = []string{from.String()}
+	var seen *api.Problem
+	if r.Sources, seen = c.sources(from, q.Seen, r.ClientKey); seen != nil {
+		return nil, seen
+	}
 	p := c.policy.Load()
 	if err := r.Policy.UnmarshalText([]byte(p.SHA256)); err != nil {
 		return nil, err
@@ -224,14 +228,13 @@ func (c *CA) decide(tx *state.Tx, a *act, from netip.Addr) (answer, *api.Problem
 		return answer{}, nil, err
 	}
 	p := c.policy.Load()
-	q := &asking{tx: tx, a: a, r: r, site: site, sources: c.geo.Sources(from),
+	q := &asking{tx: tx, a: a, r: r, site: site,
 		subject: ledger.Subject{Request: r.ID, Person: r.Person, Host: r.Host, Login: r.Login, Key: a.key.Fingerprint}}
-	if from.String() != r.Sources[0] { // signed from elsewhere than asked: both must be allowed
-		asked, err := c.lookUp(r.Sources)
-		if err != nil {
-			return answer{}, nil, err
-		}
-		q.sources = append(asked, q.sources...)
+	if q.sources, err = c.lookUp(r.Sources); err != nil {
+		return answer{}, nil, err
+	}
+	if !slices.Contains(r.Sources, from.String()) { // signed from elsewhere than asked: that must be allowed too
+		q.sources = append(q.sources, c.geo.Sources(from)...)
 	}
 	q.used = usedFacts(p, q.sources, a)
 	if reason := judgeTouch(a.key, a.touch, p.Always.UV); reason != nil {

@@ -107,6 +107,7 @@ const (
 	CodeDenied      = "denied"              // 403: by the policy, after a valid signature; Reasons says why
 	CodeApproval    = "approval_needed"     // 403: the rule asks for approvals
 	CodeRefused     = "refused"             // 403: one text for unknown person, unknown key, wrong key, bad signature
+	CodeSeen        = "seen_refused"        // 400: a token of POST /v1/seen that is not good
 	CodePlace       = "place_refused"       // 403: the pre-check; names no host, rule or person
 	CodeNoTouch     = "no_touch"            // 403
 	CodeNoPIN       = "no_pin"              // 403
@@ -171,6 +172,8 @@ type Ask struct {
 	Forwards  []string       `json:"forwards,omitempty"`
 	Drill     string         `json:"drill,omitempty"`
 	ClientKey string         `json:"client_key"` // authorized_keys form, ed25519
+	// Seen are tokens of POST /v1/seen, at most MaxSeen: the addresses that the certificate has to be good from beside the one that asks.
+	Seen []string `json:"seen,omitempty"`
 }
 
 // Granted is an allowed request.
