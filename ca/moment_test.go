@@ -161,7 +161,8 @@ func TestMaxGrantsAtTheCA(t *testing.T) {
 	catest.Must(t, err)
 	first, second := s.grant(t), s.grant(t)
 	_, err = s.alice.Request("root", "web01")
-	if p := deniedBy(t, err, policy.TooManyGrants); !strings.Contains(strings.Join(p.Next, " "), "breakglass end "+string(first.ID)) {
+	if p := deniedBy(t, err, policy.TooManyGrants); !strings.Contains(strings.Join(p.Next, " "), "breakglass end "+string(first.ID)) &&
+		!strings.Contains(strings.Join(p.Next, " "), "breakglass end "+string(second.ID)) { // either of them makes room
 		t.Errorf("next is %q", p.Next)
 	}
 	_, err = s.jump.Open(s.jump.Question(first))
