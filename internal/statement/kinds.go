@@ -57,7 +57,7 @@ type Request struct {
 	Drill      string         `st:"drill"`
 	Policy     Hash           `st:"policy"`
 	ClientKey  string         `st:"client-key"` // SHA256:… fingerprint
-	Sources    []string       `st:"source"`     // addresses that the CA saw
+	Sources    []string       `st:"source"`     // addresses at which the CA saw the person: of the ask itself first, then those of its tokens (POST /v1/seen)
 }
 
 func (*Request) Kind() Kind { return KindRequest }
