@@ -21,6 +21,8 @@ type compiler struct {
 	personGroups map[name.Group]map[name.Person]bool
 	hostGroups   map[name.Group]bool
 	parsedKeys   map[string]ssh.PublicKey // by their line: one host CA stands at many hosts
+	expanded     int                      // people and networks that names in lists stand for, so far
+	rulePatterns int                      // patterns of rules, so far
 }
 
 func (c *compiler) compile(f *file) {
@@ -184,6 +186,7 @@ func (c *compiler) persons(list, path []string) map[name.Person]bool {
 			if !known {
 				c.at(element(path, i), suggest(s, prefixed(sortedKeys(c.personGroups))), "no person is in group %q", s)
 			}
+			c.expand(len(members), element(path, i))
 			for n := range members {
 				out[n] = true
 			}
@@ -211,6 +214,7 @@ func (c *compiler) networkNames(list, path []string) ([]name.Network, []netip.Pr
 			c.at(element(path, i), suggest(s, sortedKeys(c.p.networks)), "unknown network %q", s)
 			continue
 		}
+		c.expand(len(prefixes), element(path, i))
 		names, all = append(names, name.Network(s)), append(all, prefixes...)
 	}
 	return names, all
@@ -364,12 +368,7 @@ func (c *compiler) hosts(f *file) {
 				continue
 			}
 			e.pattern = pat
-			for _, other := range c.p.patterns {
-				if other.pattern.fixed() == pat.fixed() && other.pattern.overlaps(pat) {
-					c.key(path, "give one of them more text, or write the names out", "%q and %q (%s) fit the same names, neither more closely", key, other.text, standsIn(other.file, other.line))
-				}
-			}
-			c.p.patterns = append(c.p.patterns, e)
+			c.addPattern(e, path)
 			continue
 		}
 		n, err := name.ParseHost(key)
@@ -488,6 +487,7 @@ func (c *compiler) rule(in *fileRule, i int) {
 		c.at(at("veto"), "leave it out", "rule %q asks nobody who could say no", r.Name)
 	}
 	if r.Approvals == 0 { // what circumstances add is [always]'s approvers' to give
+		c.expand(len(c.p.Always.Approvers), at("name"))
 		for _, n := range c.p.Always.Approvers {
 			r.approvers[n] = true
 		}
@@ -535,6 +535,7 @@ func (c *compiler) hostSet(list, path []string) hostSet {
 				c.at(element(path, i), "", "%v", err)
 				continue
 			}
+			c.rulePattern(element(path, i))
 			if !c.fitsSomeHost(pat) {
 				c.at(element(path, i), suggest(text, sortedKeys(c.p.hostLines)), "no host fits %q", text)
 			}

@@ -111,7 +111,7 @@ func (c *faults) key(path []string, hint, format string, args ...any) {
 
 func (c *faults) span(s span, hint, format string, args ...any) {
 	if len(c.list) >= maxFaults {
-		return
+		panic(enough{})
 	}
 	start := min(s.offset, len(c.src))
 	line, begin := c.lineAt(start)

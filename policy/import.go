@@ -121,10 +121,21 @@ func (g *importing) refuse(host string, line int, code ImportCode, next, format 
 
 // readImport reads the text by itself: what can't stand alone must not be read together with what stands before it in the file, whose last table it
 // could go on with.
-func readImport(p *Policy, hosts string) (*importing, error) {
-	src := []byte(hosts)
-	c := &compiler{faults: newFaults(src)}
-	c.parts = []part{{line: 1}, {name: ImportFile, line: 1, src: src}}
+func readImport(p *Policy, hosts string) (g *importing, err error) {
+	c := &compiler{faults: newFaults([]byte(hosts))}
+	c.parts = []part{{line: 1}, {name: ImportFile, line: 1, src: c.src}}
+	c.until(func() { g, err = c.readImport(p, hosts) })
+	if err == nil {
+		err = c.err("") // of an end before its time
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (c *compiler) readImport(p *Policy, hosts string) (*importing, error) {
+	src := c.src
 	if !utf8.ValidString(hosts) { // the ledger holds it as JSON, which has no other text
 		return nil, fmt.Errorf("%w: it is not UTF-8", ErrImport)
 	}

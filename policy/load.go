@@ -41,13 +41,15 @@ func Parse(filename string, src []byte) (*Policy, error) {
 		c.span(span{bytes.IndexByte(src, 0), 1}, "", "a NUL byte")
 		return nil, c.err(filename)
 	}
-	f, ok := c.decodeParts()
-	if !ok {
-		return nil, c.err(filename)
-	}
-	sum := sha256.Sum256(src)
-	c.p = &Policy{SHA256: hex.EncodeToString(sum[:]), Source: bytes.Clone(src), main: c.parts[0].name}
-	c.compile(&f)
+	c.until(func() {
+		f, ok := c.decodeParts()
+		if !ok {
+			return
+		}
+		sum := sha256.Sum256(src)
+		c.p = &Policy{SHA256: hex.EncodeToString(sum[:]), Source: bytes.Clone(src), main: c.parts[0].name}
+		c.compile(&f)
+	})
 	if err := c.err(filename); err != nil {
 		return nil, err
 	}

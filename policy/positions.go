@@ -31,8 +31,7 @@ func newIndex(size int) *index {
 // at is where a piece of the file that is walked stands in the whole text.
 func (ix *index) at(r unstable.Range) span { return span{ix.start + int(r.Offset), int(r.Length)} }
 
-// maxDepth is more than any path of the format has (rule.0.who.0). Deeper ones are unknown keys by then, and are not
-// noted: a dotted key of a million parts would else take the square of that in memory.
+// maxDepth is more than any path of the format has (rule.0.who.0).
 const maxDepth = 8
 
 func pathKey(path []string) string { return strings.Join(path, "\x00") }
@@ -84,6 +83,9 @@ func walk(src []byte, c *faults, sections *sections) error {
 	for p.NextExpression() {
 		e := p.Expression()
 		sections.note(src, e)
+		if it := e.Key(); it.Next() {
+			c.roomFor(ix.at(it.Node().Raw))
+		}
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			table, tableType, known = nil, root, true
@@ -91,8 +93,7 @@ func walk(src []byte, c *faults, sections *sections) error {
 			for it.Next() {
 				k := it.Node()
 				if len(table) >= maxDepth {
-					known = false
-					continue
+					c.tooDeep(ix.at(k.Raw), table)
 				}
 				table = append(table, string(k.Data))
 				at := ix.at(k.Raw)
@@ -104,6 +105,9 @@ func walk(src []byte, c *faults, sections *sections) error {
 				}
 				if it.IsLast() && e.Kind == unstable.ArrayTable {
 					n := arrays[pathKey(table)]
+					if n == maxTables {
+						c.stop(at, "", "more than %d [[%s]]", maxTables, pathKey(table))
+					}
 					arrays[pathKey(table)] = n + 1
 					table = append(table, strconv.Itoa(n))
 					ix.keys[pathKey(table)] = at
@@ -131,8 +135,7 @@ func (ix *index) pair(c *faults, e *unstable.Node, table []string, t reflect.Typ
 	for it.Next() {
 		k := it.Node()
 		if len(path) >= maxDepth {
-			known = false
-			continue
+			c.tooDeep(ix.at(k.Raw), path)
 		}
 		path = append(path, string(k.Data))
 		at := ix.at(k.Raw)
@@ -171,6 +174,7 @@ func (ix *index) val(c *faults, v *unstable.Node, path []string, t reflect.Type,
 			t = t.Elem()
 		}
 		for n := 0; it.Next(); n++ {
+			c.roomFor(ix.key(path))
 			element := append(append([]string(nil), path...), strconv.Itoa(n))
 			ix.keys[pathKey(element)] = ix.key(path)
 			ix.val(c, it.Node(), element, t, known)
@@ -180,6 +184,7 @@ func (ix *index) val(c *faults, v *unstable.Node, path []string, t reflect.Type,
 		}
 	case unstable.InlineTable:
 		for it.Next() {
+			c.roomFor(ix.key(path))
 			ix.pair(c, it.Node(), path, t, known)
 		}
 	}
