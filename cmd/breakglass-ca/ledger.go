@@ -115,7 +115,7 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 	}
 	if a.json {
 		if err := a.printJSON(map[string]any{"verdict": verdict, "entries": report.Entries, "keys": report.Keys, "grants": report.Grants,
-			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "replayed": again.Same, "not_replayed": again.Skipped, "findings": faults, "more": report.More + again.More}); err != nil {
+			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "replayed": again.Same, "not_replayed": again.Skipped, "silent": append([]int64{}, again.Silent...), "findings": faults, "more": report.More + again.More}); err != nil {
 			return err
 		}
 	} else {
@@ -123,6 +123,9 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 		fmt.Fprintf(a.stdout, "  log         %s under one signed head, root %s\n", entries(report.Entries), report.Checkpoint.Root)
 		fmt.Fprintf(a.stdout, "  holds       %s, %s, %s\n", count(report.Keys, "key"), count(report.Grants, "grant"), count(report.Sessions, "session"))
 		fmt.Fprintf(a.stdout, "  replayed    %s with the same answer; %d can't be\n", count(again.Same, "decision"), again.Skipped)
+		for _, n := range again.Silent {
+			fmt.Fprintf(a.stdout, "  silent      entry %d lets somebody in, and doesn't say what the policy was asked: ask why\n", n)
+		}
 		for _, f := range faults {
 			fmt.Fprintf(a.stdout, "  fault       %s\n", clean(f))
 		}

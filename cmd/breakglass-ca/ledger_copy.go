@@ -21,6 +21,8 @@ import (
 type ledgerCopy struct {
 	db       *sql.DB
 	policies replay.Policies
+	asks     replay.Asks // of the entries before asked
+	asked    int64
 }
 
 // withLedger opens the ledger of a ca.db; of "" that of the CA in --dir.
@@ -87,6 +89,18 @@ func (l *ledgerCopy) readPolicies() error {
 		}
 		l.policies.Add(e.Facts)
 	}
+	return nil
+}
+
+// readAsks gathers what people signed for before an entry; of entries that rise.
+func (l *ledgerCopy) readAsks(before int64) error {
+	for _, e := range l.where(`type IN ('request.opened', 'request.overridden', 'grant.allowed', 'grant.extended') AND idx >= $1 AND idx < $2`, l.asked, before) {
+		if e.err != nil {
+			return e.err
+		}
+		l.asks.Add(e.Entry)
+	}
+	l.asked = before
 	return nil
 }
 

@@ -79,6 +79,10 @@ func (a *app) replay(l *ledgerCopy, which string) error {
 			return fmt.Errorf("entry %d: %w", idx, err)
 		}
 		again, differs := d.Again(p)
+		if err := l.readAsks(idx); err != nil {
+			return err
+		}
+		differs = append(differs, l.asks.Differences(d, e.Entry)...)
 		if len(differs) > 0 {
 			wrong++
 		}

@@ -15,10 +15,16 @@ type Pass struct {
 	Same     int // decisions that came out as the entry says
 	// Skipped are decisions that can't be made again: entries from before inquiries were kept, refusals that were not the policy's, and those whose policy
 	// this program can't read.
-	Skipped  int
+	Skipped int
+	// Silent are entries of the skipped that let somebody in and hold no inquiry, though those before them do. An honest CA writes one where a person has
+	// hundreds of grants at once; another one where the policy would not have let them in.
+	Silent   []int64
 	Findings []string // what came out otherwise
 	// More counts findings beyond MaxFindings.
 	More int
+
+	asks     Asks
+	recorded bool // an inquiry was there
 }
 
 // MaxFindings bounds what a Pass keeps: a program that decides otherwise would differ in every entry.
@@ -27,14 +33,20 @@ const MaxFindings = 100
 // Add takes the next entry.
 func (p *Pass) Add(index int64, e *ledger.Entry) {
 	p.Policies.Add(e.Facts)
+	defer p.asks.Add(e)
 	d, err := Of(index, e)
 	if d == nil {
 		return
 	}
 	if errors.Is(err, ErrNotRecorded) {
 		p.Skipped++
+		if p.recorded && d.Answer.Outcome == policy.Allow && len(p.Silent) < MaxFindings {
+			p.Silent = append(p.Silent, index)
+		}
 		return
-	} else if err != nil {
+	}
+	p.recorded = true
+	if err != nil {
 		p.find("%v", err)
 		return
 	}
@@ -49,6 +61,7 @@ func (p *Pass) Add(index int64, e *ledger.Entry) {
 		return
 	}
 	_, differences := d.Again(by)
+	differences = append(differences, p.asks.Differences(d, e)...)
 	for _, what := range differences {
 		p.find("entry %d, %s: %s", index, d.Type, what)
 	}

@@ -64,7 +64,7 @@ func allowed(t *testing.T, p string, host string) *ledger.Entry {
 		t.Fatal(err)
 	}
 	return &ledger.Entry{Time: ledger.At(now), Subject: ledger.Subject{Request: "k7f-2mq", Person: "alice", Host: q.Request.Host, Login: "root"},
-		Facts: &ledger.GrantAllowed{Rule: "web", Why: "On-call.", Minutes: 30, IdleSeconds: 900, Used: ledger.Used{Policy: hashOf(p), Key: "live",
+		Facts: &ledger.GrantAllowed{Rule: "web", Why: "On-call.", Minutes: 30, IdleSeconds: 900, Used: ledger.Used{Policy: hashOf(p), Key: "live", Touch: ledger.Touch{Flags: 5},
 			Addresses: []ledger.UsedAddress{{Address: "203.0.113.9", Country: "DE", Anonymous: "unknown"}}, Asked: asked}}}
 }
 
