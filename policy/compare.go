@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -170,8 +171,11 @@ func fields(a, b any) (out []string) {
 	return out
 }
 
-// orEmpty makes no list and an empty one the same.
+// orEmpty makes no list and an empty one the same, and a zone its name.
 func orEmpty(v reflect.Value) any {
+	if z, ok := v.Interface().(*time.Location); ok { // it also holds what is true of the day on which it was read
+		return z.String()
+	}
 	if (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0 {
 		return reflect.Zero(v.Type()).Interface()
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"breakglass/policy"
 )
@@ -287,4 +288,27 @@ func FuzzImport(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestAZoneReadInSummerIsTheSameInWinter: a time.Location remembers what was true when it was read. Of a service that has run since before the clock
+// was changed, every import would else change a window, and be refused.
+func TestAZoneReadInSummerIsTheSameInWinter(t *testing.T) {
+	text := openedText(t) + "\n[windows.night]\nzone = \"Europe/Berlin\"\nfrom = \"22:00\"\nto = \"06:00\"\n"
+	p, err := policy.Parse("x", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := policy.Parse("x", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Windows["night"].Zone = time.FixedZone("Europe/Berlin", 3600)
+	q.Windows["night"].Zone = time.FixedZone("Europe/Berlin", 7200)
+	if d := policy.Compare(p, q); len(d) != 0 {
+		t.Error(d)
+	}
+	q.Windows["night"].Zone = time.UTC
+	if d := policy.Compare(p, q); len(d) != 1 || d[0].String() != "window night changed: zone" {
+		t.Error(d)
+	}
 }

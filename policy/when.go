@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	_ "time/tzdata" // the zones of this program, not of the machine: a decision has to be the same wherever it is replayed
 
 	"breakglass/internal/name"
 )

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"breakglass/internal/name"
+	"breakglass/policy/zone"
 )
 
 const (
@@ -33,7 +34,7 @@ func (c *compiler) windows(f *file) {
 		in := f.Windows[key]
 		at := func(k string) []string { return append(slices.Clone(path), k) }
 		w := &Window{Name: n, Line: c.line(path...)}
-		w.Zone = c.zone(in.Zone, at("zone"), n)
+		w.Zone = c.zoneOf(in.Zone, at("zone"), n)
 		w.Days = c.days(in.Days, at("days"))
 		w.Dates = c.dates(in.Dates, at("dates"))
 		w.To = dayMinutes
@@ -56,13 +57,13 @@ func (c *compiler) windows(f *file) {
 	}
 }
 
-// zone reads a zone of the IANA database. "Local" is the machine's, and UTC offsets know no summer.
-func (c *compiler) zone(s string, path []string, w name.Window) *time.Location {
+// zoneOf reads a zone of the IANA database. "Local" is the machine's, and UTC offsets know no summer.
+func (c *compiler) zoneOf(s string, path []string, w name.Window) *time.Location {
 	if s == "" {
 		c.at(path, `write zone = "Europe/Berlin", or "UTC"`, "window %q has no zone", w)
 		return time.UTC
 	}
-	if z, err := time.LoadLocation(s); err == nil && s != "Local" {
+	if z, err := zone.Load(s); err == nil {
 		return z
 	}
 	c.at(path, `a name of the IANA time zone database, like "Europe/Berlin", or "UTC"`, "unknown zone %q", s)
