@@ -236,6 +236,15 @@ func TestAuditOfApprovals(t *testing.T) {
 		{"an override for longer", func(c *court) {
 			c.Override(c.alice, c.wait(1), 1, func(r *statement.Request) { r.Minutes = 600 })
 		}, ledger.FaultStatement},
+		{"an override with another ticket", func(c *court) {
+			c.Override(c.alice, c.wait(1), 1, func(r *statement.Request) { r.Ticket = "INC-1" })
+		}, ledger.FaultStatement},
+		{"an override of another severity", func(c *court) {
+			c.Override(c.alice, c.wait(1), 1, func(r *statement.Request) { r.Severity = "sev1" })
+		}, ledger.FaultStatement},
+		{"an override for another failure", func(c *court) {
+			c.Override(c.alice, c.wait(1), 1, func(r *statement.Request) { r.Failure = "sso-down" })
+		}, ledger.FaultStatement},
 		{"an override for another client key", func(c *court) {
 			c.Override(c.alice, c.wait(1), 1, func(r *statement.Request) { r.ClientKey = "SHA256:other" })
 		}, ledger.FaultStatement},

@@ -151,7 +151,8 @@ func (a *Audit) requestOverridden(f *RequestOverridden) {
 		a.fault(FaultOrder, "request %q does not wait for approvals", st.Of)
 	case g.decided():
 		a.fault(FaultGrant, "request %s was decided before", st.Of)
-	case !sameAsk(&st, &g.Request) || st.Minutes != g.Request.Minutes || st.Reason != g.Request.Reason:
+	case !sameAsk(&st, &g.Request) || st.Minutes != g.Request.Minutes || st.Reason != g.Request.Reason || st.Ticket != g.Request.Ticket ||
+		st.Failure != g.Request.Failure || st.Severity != g.Request.Severity:
 		a.fault(FaultStatement, "overrides %s, and asks for something else", st.Of)
 	case a.e.Time.After(g.Waits.Until.Add(lateness)):
 		a.fault(FaultGrant, "request %s waited until %s", st.Of, g.Waits.Until.Format(time.RFC3339))

@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto/sha256"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -77,6 +78,8 @@ type opening struct {
 		Import bool `toml:"import"`
 	} `toml:"host_groups"`
 	Hosts map[string]opened `toml:"hosts"`
+	Jumps map[string]opened `toml:"jumps"`
+	Vias  map[string]opened `toml:"vias"`
 	Rules []struct {
 		Name  string   `toml:"name"`
 		Hosts []string `toml:"hosts"`
@@ -125,6 +128,7 @@ func (a *Audit) onlyOpened(policy, hosts string) {
 	}
 	for _, n := range slices.Sorted(maps.Keys(is.Hosts)) {
 		a.onlyNew(&was, n, is.Hosts[n])
+		was.Hosts[n] = is.Hosts[n] // two of one import are two machines
 	}
 }
 
@@ -155,13 +159,23 @@ func (a *Audit) onlyNew(was *opening, n string, h opened) {
 			}
 			continue
 		}
-		if slices.ContainsFunc(h.Address, func(x string) bool { return slices.Contains(known.Address, x) }) {
+		if sameMachine(h.Address, known.Address) {
 			a.fault(FaultPolicy, "imports %q at an address of %q", n, text)
 		}
 		if slices.ContainsFunc(h.HostKeys, func(x string) bool {
 			return slices.ContainsFunc(known.HostKeys, func(y string) bool { return keyOf(x) == keyOf(y) })
 		}) {
 			a.fault(FaultPolicy, "imports %q with the host key of %q", n, text)
+		}
+	}
+	for j, known := range was.Jumps {
+		if sameMachine(h.Address, known.Address) {
+			a.fault(FaultPolicy, "imports %q at an address of jump %q", n, j)
+		}
+	}
+	for v, known := range was.Vias {
+		if sameMachine(h.Address, known.Address) {
+			a.fault(FaultPolicy, "imports %q at an address of via %q", n, v)
 		}
 	}
 	if len(covered.Address) > 0 && len(covered.HostKeys) > 0 {
@@ -173,6 +187,31 @@ func (a *Audit) onlyNew(was *opening, n string, h opened) {
 			a.fault(FaultPolicy, "imports %q, which rule %q takes for its name", n, r.Name)
 		}
 	}
+}
+
+// sameMachine tells whether endpoints name one machine: ports tell its services apart, but for the loopback, behind which other machines may be.
+func sameMachine(x, y []string) bool {
+	for _, a := range x {
+		for _, b := range y {
+			if machineOf(a) == machineOf(b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func machineOf(endpoint string) string {
+	if ap, err := netip.ParseAddrPort(endpoint); err == nil {
+		if ip := ap.Addr().Unmap(); !ip.IsLoopback() {
+			return ip.String()
+		}
+		return ap.String()
+	}
+	if i := strings.LastIndexByte(endpoint, ':'); i >= 0 {
+		endpoint = endpoint[:i]
+	}
+	return strings.TrimSuffix(strings.ToLower(endpoint), ".")
 }
 
 // fits tells whether a name fits a pattern with one '*'.

@@ -75,6 +75,9 @@ func (a *Audit) policyAdopted(f *PolicyAdopted) {
 			a.fault(FaultKey, "adopts a policy without its owners' signatures, and it is not the first")
 		}
 	case AdoptedByOwners:
+		if ok && policytext.Shortened(f.Diff) {
+			a.shortened(f, text)
+		}
 		a.byOwners(f)
 	default:
 		a.fault(FaultPolicy, "adopted by %q", f.How)
@@ -92,6 +95,25 @@ func (a *Audit) inForce(sum statement.Hash, text string) {
 	a.policies[sum] = text
 	if t := a.terms(); text != "" && (t.Profile != a.site.Profile || t.Site.Name != a.site.Name) {
 		a.fault(FaultPolicy, "of site %q, profile %q: this is %q, %q, and neither ever changes", t.Site.Name, t.Profile, a.site.Name, a.site.Profile)
+	}
+}
+
+// shortened holds a diff of which the entry has the beginning against the texts: what it shows would else be anybody's word. Of a whole one the owners'
+// signatures name the hash.
+func (a *Audit) shortened(f *PolicyAdopted, text string) {
+	before := a.importedText(a.policy)
+	if before == "" { // a part of the log
+		return
+	}
+	diff := policytext.Diff(before, text)
+	if policytext.Shorten(diff) != f.Diff {
+		a.fault(FaultStatement, "the entry's diff is not how the texts differ")
+	}
+	changes := statement.Hash(sha256.Sum256([]byte(diff)))
+	for p, s := range a.policySigned {
+		if s.f.SHA256 == f.SHA256 && s.f.Previous == f.Previous && s.f.Changes != changes {
+			a.fault(FaultStatement, "%s was shown another diff", p)
+		}
 	}
 }
 

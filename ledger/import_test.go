@@ -21,6 +21,11 @@ groups = ["db"]
 [hosts."lb*"]
 address = ["{host}.example.net:22"]
 host_ca = ["ssh-ed25519 AAAAca"]
+[hosts.mail]
+address = ["mail.example.net:22"]
+host_keys = ["ssh-ed25519 AAAAmail"]
+[vias.edge]
+address = ["10.0.0.7:22"]
 [[rule]]
 name = "prod"
 hosts = ["prod-*", "@db"]
@@ -86,18 +91,27 @@ func TestImportsMangled(t *testing.T) {
 				o.Target = statement.ImportTarget(before, after)
 			}, imported(func(f *ledger.PolicyImported) { f.SHA256 = after }))
 		}, ledger.FaultPolicy},
-		"a group that is not opened":      {func(s *story) { s.Import(s.bob, newHost("new1", `groups = ["db"]`), nil, nil) }, ledger.FaultPolicy},
-		"no group":                        {func(s *story) { s.Import(s.bob, newHost("new1"), nil, nil) }, ledger.FaultPolicy},
-		"a via":                           {func(s *story) { s.Import(s.bob, newHost("new1", `groups = ["web"]`, `via = "direct"`), nil, nil) }, ledger.FaultPolicy},
-		"a known host":                    {func(s *story) { s.Import(s.bob, newHost("db01", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
-		"a host that was imported before": {func(s *story) { s.Import(s.bob, good, nil, nil); s.Import(s.bob, good, nil, nil) }, ledger.FaultPolicy},
-		"a host that a pattern covers":    {func(s *story) { s.Import(s.bob, newHost("lb07", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
-		"a pattern":                       {func(s *story) { s.Import(s.bob, newHost(`"n*"`, `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
-		"a name that a rule takes":        {func(s *story) { s.Import(s.bob, newHost("prod-db01", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
-		"a known machine's address":       {func(s *story) { s.Import(s.bob, strings.Replace(good, "10.9.0.4", "10.0.0.1", 1), nil, nil) }, ledger.FaultPolicy},
-		"a known machine's key":           {func(s *story) { s.Import(s.bob, strings.Replace(good, "AAAAnew1", "AAAAdb01 mine", 1), nil, nil) }, ledger.FaultPolicy},
-		"a rule beside":                   {func(s *story) { s.Import(s.bob, good+"[[rule]]\nname = \"door\"\n", nil, nil) }, ledger.FaultPolicy},
-		"more groups for the one before":  {func(s *story) { s.Import(s.bob, good, nil, nil); s.Import(s.bob, "groups2 = 1\n"+good, nil, nil) }, ledger.FaultPolicy},
+		"a group that is not opened":          {func(s *story) { s.Import(s.bob, newHost("new1", `groups = ["db"]`), nil, nil) }, ledger.FaultPolicy},
+		"no group":                            {func(s *story) { s.Import(s.bob, newHost("new1"), nil, nil) }, ledger.FaultPolicy},
+		"a via":                               {func(s *story) { s.Import(s.bob, newHost("new1", `groups = ["web"]`, `via = "direct"`), nil, nil) }, ledger.FaultPolicy},
+		"a known host":                        {func(s *story) { s.Import(s.bob, newHost("db01", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
+		"a host that was imported before":     {func(s *story) { s.Import(s.bob, good, nil, nil); s.Import(s.bob, good, nil, nil) }, ledger.FaultPolicy},
+		"a host that a pattern covers":        {func(s *story) { s.Import(s.bob, newHost("lb07", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
+		"a pattern":                           {func(s *story) { s.Import(s.bob, newHost(`"n*"`, `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
+		"a name that a rule takes":            {func(s *story) { s.Import(s.bob, newHost("prod-db01", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
+		"a known machine's address":           {func(s *story) { s.Import(s.bob, strings.Replace(good, "10.9.0.4", "10.0.0.1", 1), nil, nil) }, ledger.FaultPolicy},
+		"a known machine's, and another port": {func(s *story) { s.Import(s.bob, strings.Replace(good, "10.9.0.4:22", "10.0.0.1:2222", 1), nil, nil) }, ledger.FaultPolicy},
+		"a known machine's, spelt otherwise": {func(s *story) {
+			s.Import(s.bob, strings.Replace(good, "10.9.0.4:22", "[::ffff:10.0.0.1]:22", 1), nil, nil)
+		}, ledger.FaultPolicy},
+		"a known machine's name, spelt otherwise": {func(s *story) {
+			s.Import(s.bob, strings.Replace(good, "10.9.0.4:22", "Mail.example.net.:22", 1), nil, nil)
+		}, ledger.FaultPolicy},
+		"a bastion's address":            {func(s *story) { s.Import(s.bob, strings.Replace(good, "10.9.0.4:22", "10.0.0.7:2222", 1), nil, nil) }, ledger.FaultPolicy},
+		"one machine under two names":    {func(s *story) { s.Import(s.bob, good+newHost("new2", `groups = ["web"]`), nil, nil) }, ledger.FaultPolicy},
+		"a known machine's key":          {func(s *story) { s.Import(s.bob, strings.Replace(good, "AAAAnew1", "AAAAdb01 mine", 1), nil, nil) }, ledger.FaultPolicy},
+		"a rule beside":                  {func(s *story) { s.Import(s.bob, good+"[[rule]]\nname = \"door\"\n", nil, nil) }, ledger.FaultPolicy},
+		"more groups for the one before": {func(s *story) { s.Import(s.bob, good, nil, nil); s.Import(s.bob, "groups2 = 1\n"+good, nil, nil) }, ledger.FaultPolicy},
 		"signatures of owners under it go stale": {func(s *story) {
 			s.SignPolicy(s.alice, openPolicy+"# x\n", nil)
 			s.Import(s.bob, good, nil, nil)

@@ -19,6 +19,9 @@ var owned = strings.Replace(strings.Replace(ledgertest.Policy, `owners = ["alice
 // next is what is to follow: carol is an owner only there.
 var next = strings.Replace(owned, `owners = ["alice", "bob"]`, `owners = ["alice", "carol"]`, 1)
 
+// comments are more than an entry holds of a diff.
+var comments = strings.Repeat("# a comment that makes the diff longer than an entry of the ledger could hold it\n", 200)
+
 // TestAPolicyIsAdoptedByItsOwners: what the audit takes, and what it finds where a CA put a policy in force by its own word.
 func TestAPolicyIsAdoptedByItsOwners(t *testing.T) {
 	type world struct {
@@ -80,6 +83,18 @@ func TestAPolicyIsAdoptedByItsOwners(t *testing.T) {
 			sign(w, w.alice, w.bob)
 			w.Adopted(next, func(f *ledger.PolicyAdopted) { f.Diff = "nothing to see\n" })
 		}, ledger.FaultStatement, "shown another diff"},
+		{"a long diff, of which the entry has the beginning", func(w *world) { w.Adopt(next+comments, w.alice, w.bob) }, "", ""},
+		{"with a diff that only looks like a long one's beginning", func(w *world) {
+			sign(w, w.alice, w.bob)
+			w.Adopted(next, func(f *ledger.PolicyAdopted) {
+				f.Diff = "--- in force\n+++ proposed\n+# a comment\n\\ Shortened: 3 more lines, which follow from the texts\n"
+			})
+		}, ledger.FaultStatement, "not how the texts differ"},
+		{"over another long diff", func(w *world) {
+			w.SignPolicy(w.alice, next+comments, nil)
+			w.SignPolicy(w.bob, next+comments, func(s *statement.Policy) { s.Changes[0] ^= 1 })
+			w.Adopted(next+comments, nil)
+		}, ledger.FaultStatement, "bob was shown another diff"},
 		{"signatures of a round before", func(w *world) {
 			sign(w, w.alice, w.bob)
 			w.Adopted(next, nil)
