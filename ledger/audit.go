@@ -178,6 +178,8 @@ type Audit struct {
 	policies    map[statement.Hash]string
 	pieces      map[statement.Hash]string // of policies' texts
 	imported    map[statement.Hash]*PolicyImported
+	openings    *opening // of the policy openingsOf: to read a long one takes a second, and imports follow each other
+	openingsOf  statement.Hash
 	read        *terms // of the policy in force, once they were asked for
 	keys        map[string]*PersonKey
 	invites     map[statement.Hash]*InviteCreated

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -33,7 +34,7 @@ func (a *Audit) policyImported(f *PolicyImported) {
 	if f.Previous != a.policy {
 		a.fault(FaultPolicy, "follows policy %s, in force is %s", f.Previous, a.policy)
 	}
-	a.onlyOpened(before, f.Hosts)
+	after := a.onlyOpened(before, f.Hosts)
 	text, err := policytext.Import(before, f.Hosts)
 	if err != nil {
 		a.fault(FaultPolicy, "%v", err)
@@ -41,7 +42,12 @@ func (a *Audit) policyImported(f *PolicyImported) {
 		a.fault(FaultPolicy, "text has SHA-256 %s, the entry says %s", got, f.SHA256)
 		text = ""
 	}
-	a.inForce(f.SHA256, text)
+	if text == "" {
+		a.inForce(f.SHA256, "")
+	} else {
+		a.follows(f.SHA256, text)
+		a.openings, a.openingsOf = after, f.SHA256
+	}
 	if a.imported == nil {
 		a.imported = map[statement.Hash]*PolicyImported{}
 	}
@@ -95,19 +101,43 @@ type opened struct {
 }
 
 // onlyOpened demands that hosts names new machines, each in groups that the policy opens to import and in no other, and that no rule takes one but for
-// such a group.
-func (a *Audit) onlyOpened(policy, hosts string) {
+// such a group. It gives what the next import is judged by; nil: to be read anew.
+func (a *Audit) onlyOpened(policy, hosts string) *opening {
+	was := a.openings
+	if was == nil || a.openingsOf != a.policy {
+		var err error
+		if was, err = readOpening(policy); err != nil {
+			a.fault(FaultPolicy, "the policy before: %v", err)
+			return nil
+		}
+	}
+	var all map[string]any
+	var is opening
+	err := toml.Unmarshal([]byte(hosts), &all)
+	if err == nil {
+		err = toml.Unmarshal([]byte(hosts), &is)
+	}
+	if err != nil || len(is.Hosts) == 0 || len(all) != 1 {
+		a.fault(FaultPolicy, "imports something that is no list of hosts")
+		return nil
+	}
+	for _, n := range slices.Sorted(maps.Keys(is.Hosts)) {
+		a.onlyNew(was, n, is.Hosts[n])
+		was.Hosts[n] = is.Hosts[n] // two of one import are two machines
+	}
+	return was
+}
+
+func readOpening(policy string) (*opening, error) {
 	files, err := policytext.Split(policy)
 	if err != nil {
-		a.fault(FaultPolicy, "%v", err)
-		return
+		return nil, err
 	}
 	var was opening
 	for i, f := range files {
 		var o opening
 		if err := toml.Unmarshal([]byte(f.Text), &o); err != nil {
-			a.fault(FaultPolicy, "%s of the policy before: %v", f.Name, err)
-			return
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		if i == 0 {
 			was = o
@@ -117,19 +147,7 @@ func (a *Audit) onlyOpened(policy, hosts string) {
 		}
 		maps.Copy(was.Hosts, o.Hosts)
 	}
-	var all map[string]any
-	var is opening
-	if err = toml.Unmarshal([]byte(hosts), &all); err == nil {
-		err = toml.Unmarshal([]byte(hosts), &is)
-	}
-	if err != nil || len(is.Hosts) == 0 || len(all) != 1 {
-		a.fault(FaultPolicy, "imports something that is no list of hosts")
-		return
-	}
-	for _, n := range slices.Sorted(maps.Keys(is.Hosts)) {
-		a.onlyNew(&was, n, is.Hosts[n])
-		was.Hosts[n] = is.Hosts[n] // two of one import are two machines
-	}
+	return &was, nil
 }
 
 func (a *Audit) onlyNew(was *opening, n string, h opened) {

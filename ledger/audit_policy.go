@@ -91,11 +91,17 @@ func (a *Audit) policyAdopted(f *PolicyAdopted) {
 
 // inForce notes the policy from here on. Signatures under another that was to follow the one before count no more.
 func (a *Audit) inForce(sum statement.Hash, text string) {
-	a.policy, a.policySigned, a.read = sum, nil, nil
-	a.policies[sum] = text
+	a.follows(sum, text)
+	a.read, a.openings = nil, nil
 	if t := a.terms(); text != "" && (t.Profile != a.site.Profile || t.Site.Name != a.site.Name) {
 		a.fault(FaultPolicy, "of site %q, profile %q: this is %q, %q, and neither ever changes", t.Site.Name, t.Profile, a.site.Name, a.site.Profile)
 	}
+}
+
+// follows is inForce of a policy with the same main file, and so the same terms.
+func (a *Audit) follows(sum statement.Hash, text string) {
+	a.policy, a.policySigned = sum, nil
+	a.policies[sum] = text
 }
 
 // shortened holds a diff of which the entry has the beginning against the texts: what it shows would else be anybody's word. Of a whole one the owners'

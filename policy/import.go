@@ -289,7 +289,7 @@ func (m *machines) taken(p *Policy, endpoint string) string {
 	for i := range p.patterns {
 		e := &p.patterns[i]
 		for _, template := range e.address {
-			template = strings.ToLower(withoutPort(template))
+			template = strings.TrimSuffix(strings.ToLower(withoutPort(template)), ".") // as machineAt writes it
 			k := strings.Count(template, hostPlaceholder)
 			if k == 0 {
 				continue

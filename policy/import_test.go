@@ -312,3 +312,18 @@ func TestAZoneReadInSummerIsTheSameInWinter(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestImportAtAPatternsNameWithADot: a name of the DNS is the same with a dot at its end, whichever of the two has it.
+func TestImportAtAPatternsNameWithADot(t *testing.T) {
+	text := strings.Replace(openedText(t), `"{host}.example.net:22"`, `"{host}.example.net.:22"`, 1)
+	p, err := policy.Load("x", []byte(text))
+	if err != nil || text == openedText(t) {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"lb07.example.net:22", "lb07.example.net.:2222"} {
+		var ie *policy.ImportError
+		if _, _, err := policy.Import(p, entry("new1", at, freshKey, "web")); !errors.As(err, &ie) || ie.Refused[0].Code != policy.ImportSameAddress {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+}

@@ -21,8 +21,13 @@ type Policies struct {
 	adopted  map[statement.Hash]*ledger.PolicyAdopted
 	imported map[statement.Hash]*ledger.PolicyImported
 	read     map[statement.Hash]*reading
+	order    []statement.Hash // of read
 	last     statement.Hash
 }
+
+// maxRead is how many policies are held read: each of 20,000 hosts is some 60 MB, and each import makes another one. Decisions come in the order in which
+// the policies were in force.
+const maxRead = 8
 
 // reading is what became of a text that was read once.
 type reading struct {
@@ -71,7 +76,11 @@ func (s *Policies) Policy(h statement.Hash) (*policy.Policy, error) {
 	if s.read == nil {
 		s.read = map[statement.Hash]*reading{}
 	}
-	s.read[h] = r
+	if len(s.order) == maxRead {
+		delete(s.read, s.order[0])
+		s.order = s.order[1:]
+	}
+	s.read[h], s.order = r, append(s.order, h)
 	return r.p, r.err
 }
 
@@ -107,10 +116,9 @@ func (s *Policies) afterImports(h statement.Hash) (string, error) {
 		hosts, h = append(hosts, f.Hosts), f.Previous
 	}
 	text, err := s.text(h)
-	for _, more := range slices.Backward(hosts) {
-		if err == nil {
-			text, err = policytext.Import(text, more)
-		}
+	if err != nil {
+		return "", err
 	}
-	return text, err
+	slices.Reverse(hosts)
+	return policytext.Import(text, strings.Join(hosts, "")) // as one after the other, and not a long text anew for each
 }

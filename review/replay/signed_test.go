@@ -2,12 +2,14 @@ package replay_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"breakglass/internal/policytext"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/policy"
@@ -86,5 +88,26 @@ func TestForgedInquiries(t *testing.T) {
 	}
 	if !slices.Equal(p.Silent, []int64{3}) || p.Skipped != 2 {
 		t.Errorf("silent %v, skipped %d", p.Silent, p.Skipped)
+	}
+}
+
+// TestManyImportsTakeBoundedMemory: an operator who imports host after host, and asks once under each policy, doesn't keep anybody from verifying.
+func TestManyImportsTakeBoundedMemory(t *testing.T) {
+	var p replay.Pass
+	p.Add(0, &ledger.Entry{Facts: &ledger.PolicyAdopted{SHA256: hashOf(text), Text: text}})
+	now, hosts := text, ""
+	for i := range 40 {
+		host := strings.Replace(moreHosts, "web02", fmt.Sprintf("new%d", i), 1)
+		hosts += host
+		next, err := policytext.Import(text, hosts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Add(int64(2*i+1), &ledger.Entry{Facts: &ledger.PolicyImported{SHA256: hashOf(next), Previous: hashOf(now), Hosts: host}})
+		p.Add(int64(2*i+2), allowed(t, next, ""))
+		now = next
+	}
+	if p.Same != 40 || len(p.Findings) > 0 || p.Policies.Held() > 8 {
+		t.Errorf("%d the same, %d policies held, %q", p.Same, p.Policies.Held(), p.Findings)
 	}
 }
