@@ -27,6 +27,17 @@ type call struct {
 	body []byte
 	from netip.Addr
 	who  *caller
+	over func() // of a large one
+}
+
+// large demands that not too many of the caller's calls take megabytes now. It holds until the answer is sent.
+func (c *CA) large(k *call) error {
+	over, ok := c.callLimits.begin(k.who)
+	if !ok {
+		return &api.Problem{Status: 429, Code: api.CodeTooMany, Detail: "other large answers are under way with this pass", Next: []string{"wait until they are there, and ask again"}}
+	}
+	k.over = over
+	return nil
 }
 
 // Handler serves the interface that package api describes.
@@ -161,6 +172,9 @@ func (c *CA) Handler() http.Handler {
 		if err != nil {
 			return nil, badRequest("%v", err)
 		}
+		if err := c.large(k); err != nil {
+			return nil, err
+		}
 		return c.evidence(k.Context(), id, k.who)
 	})
 	c.ledgerRoutes(ask, on)
@@ -292,7 +306,8 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 			c.problem(w, r, errors.New("internal"))
 		}
 	}()
-	k := &call{Request: r, w: w, from: addr(r.RemoteAddr)}
+	k := &call{Request: r, w: w, from: addr(r.RemoteAddr), over: func() {}}
+	defer func() { k.over() }()
 	var err error
 	if k.who, err = c.caller(r, k.from); err != nil {
 		c.problem(w, r, err)
@@ -305,7 +320,11 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 	}
 	// Large bodies are the jumps' and the owners': whoever is neither would hold megabytes a connection, on thousands of connections.
 	if limit > api.MaxBody {
-		if err := c.large(k.who); err != nil {
+		err := c.mayBeLarge(k.who)
+		if err == nil {
+			err = c.large(k)
+		}
+		if err != nil {
 			c.problem(w, r, err)
 			return
 		}

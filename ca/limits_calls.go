@@ -15,6 +15,9 @@ const (
 	// carried-off pass doesn't read the ledger out in minutes.
 	passRate  = rate.Limit(50)
 	passBurst = 500
+	// passAtOnce is how many of the calls that take megabytes (a policy's text, evidence) a pass may have under way, until the last byte is sent. Five
+	// hundred at once, read slowly, would fill the memory of a CA with a long policy.
+	passAtOnce = 2
 	// maxPasses bounds the passes remembered; they last for 15 minutes.
 	maxPasses = 10_000
 )
@@ -26,10 +29,11 @@ type callLimits struct {
 	now      func() time.Time
 	mu       sync.Mutex
 	passes   map[string]*rate.Limiter
+	under    map[string]int // of a pass: the large calls under way
 }
 
 func newCallLimits(cfg FileLimits, now func() time.Time) *callLimits {
-	return &callLimits{networks: newLimits(cfg, now), now: now, passes: map[string]*rate.Limiter{}}
+	return &callLimits{networks: newLimits(cfg, now), now: now, passes: map[string]*rate.Limiter{}, under: map[string]int{}}
 }
 
 // allow says whether the caller (nil: nobody signed) may call now.
@@ -52,6 +56,26 @@ func (l *callLimits) allow(who *caller, from netip.Addr) bool {
 		l.passes[who.pass] = r
 	}
 	return r.AllowN(now, 1)
+}
+
+// begin says whether the caller may have another large call under way; over is to be called when it is.
+func (l *callLimits) begin(who *caller) (over func(), ok bool) {
+	if who == nil || who.pass == "" { // jumps; and nobody else gets megabytes
+		return func() {}, true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.under[who.pass] >= passAtOnce {
+		return nil, false
+	}
+	l.under[who.pass]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.under[who.pass]--; l.under[who.pass] == 0 {
+			delete(l.under, who.pass)
+		}
+	}, true
 }
 
 func tooMany() *api.Problem {

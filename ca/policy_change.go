@@ -325,8 +325,8 @@ func cut(s string, limit int) string {
 	return s + "\n… and more"
 }
 
-// large says what speaks against somebody's sending more than an ask's bytes: jumps send recordings, owners a policy.
-func (c *CA) large(who *caller) error {
+// mayBeLarge says what speaks against somebody's sending more than an ask's bytes: jumps send recordings, owners a policy.
+func (c *CA) mayBeLarge(who *caller) error {
 	switch p := c.policy.Load(); {
 	case who == nil || who.jump == "" && who.person == "":
 		return passNeeded()
@@ -337,7 +337,12 @@ func (c *CA) large(who *caller) error {
 }
 
 func (c *CA) policyRoutes(ask func(string, func(*call) (any, error)), on func(string, int64, func(*call) (any, error))) {
-	on("GET /v1/policy", 0, func(k *call) (any, error) { return c.readPolicyState(k.Context(), k.who, true) })
+	on("GET /v1/policy", 0, func(k *call) (any, error) {
+		if err := c.large(k); err != nil {
+			return nil, err
+		}
+		return c.readPolicyState(k.Context(), k.who, true)
+	})
 	on("POST /v1/policy/proposal", api.MaxPolicy, func(k *call) (any, error) { return c.proposePolicy(k.Context(), string(k.body), k.who) })
 	on("POST /v1/policy/withdrawal", api.MaxBody, with(func(k *call, q *api.PolicyWithdraw) (any, error) {
 		return c.withdrawPolicy(k.Context(), q.Policy, k.who)
