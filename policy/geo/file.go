@@ -38,6 +38,11 @@ type database struct {
 }
 
 func open(path string, slot int) (*database, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() { // a pipe would be waited for, and with it the CA's start and every later look
+		return nil, errors.New("it is no regular file")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
