@@ -170,14 +170,15 @@ func (a *Agent) request(ctx context.Context, w Want, key ssh.PublicKey) (*Grante
 
 // signRequest has a statement of w checked and signed.
 func (a *Agent) signRequest(ctx context.Context, w Want, key ssh.PublicKey) (st *statement.Request, text string, seen Seen, s signed, err error) {
-	if w.kind() == statement.RequestNew { // an override or an extension goes on with the addresses of what it is of
-		w.seen = a.cfg.CA.Seen(ctx, authorized(key))
-	}
-	var tokens []string
-	for _, x := range w.seen {
-		tokens = append(tokens, x.Token)
-	}
 	s, err = a.sign(ctx, func() (*api.Challenge, error) {
+		// For each statement anew: the CA's tokens end with a statement's time, and a slow touch is followed by another statement.
+		var tokens []string
+		if w.kind() == statement.RequestNew { // an override or an extension goes on with the addresses of what it is of
+			w.seen = a.cfg.CA.Seen(ctx, authorized(key))
+		}
+		for _, x := range w.seen {
+			tokens = append(tokens, x.Token)
+		}
 		return a.cfg.CA.Ask(ctx, api.Ask{
 			Seen: tokens,
 			Kind: w.Kind, Of: w.Of, Person: string(w.Person), Login: string(w.Login), Host: string(w.Host), Minutes: w.Minutes, Reason: w.Reason, Ticket: w.Ticket,

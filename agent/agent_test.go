@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +39,9 @@ type fakeCA struct {
 	st    *statement.Request
 	pub   ssh.PublicKey
 	hand  api.KeyHandle
+
+	tokens int // given out by Seen, if families
+	dual   bool
 }
 
 func (f *fakeCA) Ask(_ context.Context, q api.Ask) (*api.Challenge, error) {
@@ -55,8 +60,14 @@ func (f *fakeCA) Ask(_ context.Context, q api.Ask) (*api.Challenge, error) {
 	return ch, nil
 }
 
-// Seen is that of a CA with one family of addresses.
-func (f *fakeCA) Seen(context.Context, string) []api.Seen { return nil }
+// Seen is that of a CA with one family of addresses, or two.
+func (f *fakeCA) Seen(context.Context, string) []api.Seen {
+	if !f.dual {
+		return nil
+	}
+	f.tokens++
+	return []api.Seen{{Address: "2001:db8::7", Token: fmt.Sprintf("token %d", f.tokens)}}
+}
 
 func (f *fakeCA) SignRequest(_ context.Context, id string, s api.Signed) (*api.Granted, error) {
 	text, err := statement.Marshal(f.st)
@@ -221,6 +232,25 @@ func TestAStatementThatEndedIsReplaced(t *testing.T) {
 	f.hand.PublicKey = authorized(newKey(t).PublicKey())
 	if _, err := a.Request(t.Context(), want); err == nil || len(f.asked) != 1 {
 		t.Errorf("refused by the CA: %v after %d statements", err, len(f.asked))
+	}
+}
+
+// TestEachStatementCarriesFreshTokens: those of the first have ended with it.
+func TestEachStatementCarriesFreshTokens(t *testing.T) {
+	a, f, m, _ := newFixture(t)
+	f.dual, m.slow = true, 2
+	key := newKey(t).PublicKey()
+	synctest.Test(t, func(t *testing.T) {
+		if _, _, _, _, err := a.signRequest(t.Context(), want, key); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var got []string
+	for _, q := range f.asked {
+		got = append(got, q.Seen...)
+	}
+	if want := []string{"token 1", "token 2", "token 3"}; !slices.Equal(got, want) {
+		t.Errorf("asked with %q, want %q", got, want)
 	}
 }
 
