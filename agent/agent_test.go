@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,12 +132,12 @@ func newFixture(t *testing.T) (*Agent, *fakeCA, *memorySigner, *background.Clien
 	}
 	h := home.Home{Config: filepath.Join(dir, "config"), Run: filepath.Join(dir, "run")}
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error, 8)
+	var running sync.WaitGroup
 	bg := &background.Client{Home: h, Start: func(home.Home) error {
-		go func() { over <- background.Run(ctx, background.Config{Home: h, Log: slog.New(slog.DiscardHandler)}) }()
+		running.Go(func() { background.Run(ctx, background.Config{Home: h, Log: slog.New(slog.DiscardHandler)}) })
 		return nil
 	}}
-	t.Cleanup(func() { cancel(); <-over; os.RemoveAll(dir) })
+	t.Cleanup(func() { cancel(); running.Wait(); os.RemoveAll(dir) })
 	auth, err := softkey.NewAuthenticator(softkey.Config{})
 	if err != nil {
 		t.Fatal(err)
