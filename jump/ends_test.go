@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -219,11 +220,19 @@ func TestAnAnswerThatDoesNotHold(t *testing.T) {
 	}
 }
 
-// failing is a journal directory in memory whose flushes fail on demand; what wasn't flushed then is lost.
+// failing is a journal directory in memory whose writes and flushes fail or hang on demand; what wasn't flushed then is lost.
 type failing struct {
 	mu    sync.Mutex
 	files map[string]*failingFile
-	fail  atomic.Bool
+	fail  atomic.Bool // flushes
+	full  atomic.Bool // writes
+	held  sync.RWMutex
+}
+
+// hang holds writes and flushes up until free is called.
+func (f *failing) hang() (free func()) {
+	f.held.Lock()
+	return f.held.Unlock
 }
 
 func (f *failing) Lock() error   { return nil }
@@ -261,11 +270,18 @@ func (f *failingFile) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 func (f *failingFile) WriteAt(b []byte, off int64) (int, error) {
+	f.fs.held.RLock()
+	defer f.fs.held.RUnlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.fs.full.Load() { // as a disk does: a part of it
+		return copy(f.seen[off:], b[:len(b)/2]), syscall.ENOSPC
+	}
 	return copy(f.seen[off:], b), nil
 }
 func (f *failingFile) Datasync() error {
+	f.fs.held.RLock()
+	defer f.fs.held.RUnlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fs.fail.Load() {
