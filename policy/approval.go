@@ -14,6 +14,7 @@ import (
 type need struct {
 	all      int // of the rule, and one for each circumstance
 	missing  int
+	place    int // of the missing, those that stand in for a place: no override replaces them
 	added    []Added
 	override time.Duration // 0: can't be overridden
 }
@@ -36,8 +37,16 @@ func (e *evaluation) needed(r *Rule) need {
 		}
 	}
 	n.missing = max(0, n.all-given)
+	place := 0
+	for _, a := range n.added {
+		if a.ofPlace() {
+			place++
+		}
+	}
+	n.place = max(0, place-given)
 	// The rule's own approvals are replaced as the rule says, added ones as [always] says; who lacks both waits for the longer.
 	switch {
+	case n.all == place: // an override waives no place
 	case r.Approvals == 0:
 		n.override = e.p.Always.Override
 	case r.Override == 0:
@@ -48,6 +57,10 @@ func (e *evaluation) needed(r *Rule) need {
 	}
 	return n
 }
+
+// ofPlace tells the circumstances under which a person answers for a place that the policy would refuse or doubt. An override is one's own touch,
+// and waives no place: whoever holds a stolen key is where they are.
+func (a Added) ofPlace() bool { return a == AddedPlace || a == AddedCountry }
 
 // added are the circumstances, each once. What came up since a grant was given is the next request's, and not the session's that opens under it;
 // the place is the session's own.
@@ -83,6 +96,9 @@ func (e *evaluation) approvals(r *Rule) {
 	switch {
 	case n.missing == 0:
 		e.fail(r.Line, Reason{KindNotAllowed, fmt.Sprintf("under rule %q no approval is missing that could be overridden", r.Name), "ask without override"})
+	case n.place > 0:
+		e.fail(r.Line, Reason{KindNotAllowed, fmt.Sprintf("under rule %q the place itself asks for %s, and no override waives a place", r.Name, approvals(n.place)),
+			"wait for the approvals: " + words(r.approversFor(e.req.Person)) + " can give them; or ask from a network that the policy trusts"})
 	case n.override == 0:
 		e.fail(r.Line, Reason{KindNotAllowed, fmt.Sprintf("rule %q offers no override", r.Name), "wait for the approvals: " + words(r.approversFor(e.req.Person)) + " can give them"})
 	case e.facts.Waited < n.override:

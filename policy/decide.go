@@ -200,7 +200,7 @@ func (e *evaluation) granted(r *Rule) Decision {
 	if n.missing == 0 {
 		return d
 	}
-	if e.req.Kind == KindOverride || e.req.Kind == KindSession && e.facts.Overridden {
+	if n.place == 0 && (e.req.Kind == KindOverride || e.req.Kind == KindSession && e.facts.Overridden) {
 		d.Overridden = n.missing // that the time has come was a condition
 		return d
 	}

@@ -229,7 +229,8 @@ func TestUnknownPlaceIsAsked(t *testing.T) {
 		{"the rule asks for one approval anyway", "approvals = 1\napprovers = [\"bob\", \"carol\"]", unknown, with(approved("bob")), "ask 1 place_unknown"},
 		{"the rule's approvers are all asked already", "approvals = 1\napprovers = [\"bob\"]", unknown, with(approved("bob")), "deny anonymous_unknown asn_unknown country_unknown subdivision_unknown"},
 		{"other circumstances took the approvers first", "", unknown, with(added(policy.AddedGrace, policy.AddedKeysShort), key(policy.KeyInGrace)), "ask 2 place_unknown enrolment_in_grace"},
-		{"ten minutes later she overrides", "", unknown, with(kind(policy.KindOverride), waited(10*time.Minute)), "allow place_unknown"},
+		{"ten minutes later she overrides, which waives no place", "", unknown, with(kind(policy.KindOverride), waited(10*time.Minute)), "deny kind_not_allowed"},
+		{"a session opens under an override, from a place that nobody vouched for", "", unknown, with(kind(policy.KindSession), func(a *ask) { a.facts.Overridden = true }), "ask 1 place_unknown"},
 		{"a session opens, and nobody had been asked", "", unknown, with(kind(policy.KindSession)), "ask 1 place_unknown"},
 		{"a session opens, and bob had said yes", "", unknown, with(kind(policy.KindSession), approved("bob")), "allow place_unknown"},
 		{"a session opens from a bad country", "", seen("203.0.113.9 FR"), with(kind(policy.KindSession), approved("bob")), "deny country_denied"},
@@ -244,7 +245,7 @@ func TestUnknownPlaceIsAsked(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.when, got, c.want)
 		}
 		pre := policy.PreCheck(p, a.facts)
-		if refused := strings.HasPrefix(c.want, "deny") && c.rule == ""; (len(pre) > 0) != refused {
+		if refused := strings.HasPrefix(c.want, "deny") && c.want != "deny kind_not_allowed" && c.rule == ""; (len(pre) > 0) != refused {
 			t.Errorf("%s: before the request, %v", c.when, pre)
 		}
 	}
