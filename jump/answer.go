@@ -142,10 +142,11 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 }
 
 // question is the signed part of an ask.
-func (j *Jump) question(c *claim, asked name.Host, sshSession []byte, key ssh.PublicKey) *statement.Session {
-	door := "direct"
-	if asked != "" {
-		door = "preamble"
+func (j *Jump) question(c *claim, d *doorConn, sshSession []byte, key ssh.PublicKey) *statement.Session {
+	door, _ := d.way.words()
+	asked := d.host
+	if d.way == wayUser { // fit held it against the certificate
+		asked = c.grant.Host
 	}
 	return &statement.Session{
 		Origin: j.trusted().origin, Jump: j.cfg.Name, Issued: j.cfg.Now().UTC().Truncate(time.Second), Nonce: statement.NewNonce(),

@@ -35,8 +35,8 @@ func (r *refusal) Error() string {
 func (r *refusal) Unwrap() error { return r.err }
 
 // judge holds a key against the connection on which it came: it runs at the query, so that a client with several certificates
-// goes on to the next, and again on what was proven.
-func judge(key ssh.PublicKey, user string, asked name.Host, remote net.Addr, cas []ssh.PublicKey, now time.Time) (*claim, *refusal) {
+// goes on to the next, and again on what was proven. Whether it fits what was asked for is for fit.
+func judge(key ssh.PublicKey, remote net.Addr, cas []ssh.PublicKey, now time.Time) (*claim, *refusal) {
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
 		return nil, &refusal{refusedNoCert, nil}
@@ -63,12 +63,6 @@ func judge(key ssh.PublicKey, user string, asked name.Host, remote net.Addr, cas
 	}
 	if err := sshcert.FromSource(cert, c.peer); err != nil {
 		return nil, &refusal{refusedSource, err}
-	}
-	if user != string(c.grant.Login) {
-		return nil, &refusal{refusedLogin, nil}
-	}
-	if asked != "" && asked != c.grant.Host {
-		return nil, &refusal{refusedHost, nil}
 	}
 	return c, nil
 }

@@ -28,7 +28,9 @@ type doorConn struct {
 	peer   netip.Addr
 	remote net.Addr  // the person's; of a listed proxy's connection, as its header says
 	head   []byte    // read while looking for a preamble
-	host   name.Host // what the preamble named; "" without one
+	host   name.Host // what the preamble named, or the channel of an outer connection; "" without either
+	outer  *lobby    // the connection in which this is one; nil: it stands for itself
+	way    way       // set once proven
 	meta   ssh.ServerPreAuthConn
 	timer  *time.Timer
 
@@ -41,7 +43,7 @@ type doorConn struct {
 }
 
 type doorKey struct{}
-type sessionKey struct{}
+type lobbyKey struct{}
 
 func (d *doorConn) Read(b []byte) (int, error) {
 	if len(d.head) > 0 {
@@ -76,8 +78,10 @@ func (d *doorConn) refuse(r *refusal) {
 	d.j.log.Debug("refused", "reason", r.reason, "peer", d.peer, "error", r.err)
 }
 
-// caps bounds who proved nothing yet.
+// caps bounds who proved nothing yet, and who is no session yet.
 type caps struct {
+	outers atomic.Int32 // proven connections that are no session
+
 	mu    sync.Mutex
 	all   int
 	byNet map[string]int
@@ -123,7 +127,9 @@ func (j *Jump) server() *front.Server {
 // connected reads the preamble, before anything else and in the connection's own goroutine.
 func (j *Jump) connected(ctx front.Context, nc net.Conn) net.Conn {
 	d := &doorConn{quickConn: newQuickConn(nc), j: j, peer: peerAddr(nc.RemoteAddr()), remote: nc.RemoteAddr()}
-	if proxyproto.Listed(j.cfg.Proxies, d.peer) && !j.unwrap(d) {
+	if inner, ok := nc.(*innerConn); ok {
+		d.outer, d.host = inner.outer, inner.host
+	} else if proxyproto.Listed(j.cfg.Proxies, d.peer) && !j.unwrap(d) {
 		return nil
 	}
 	if !j.caps.enter(d.peer) {
@@ -137,6 +143,10 @@ func (j *Jump) connected(ctx front.Context, nc net.Conn) net.Conn {
 		}
 		d.Close()
 	})
+	if d.outer != nil { // its host is named already
+		ctx.SetValue(doorKey{}, d)
+		return d
+	}
 	if err := d.readPreamble(); err != nil {
 		reason := refusedPreamble
 		if errors.Is(err, errProxied) {
@@ -262,45 +272,63 @@ func (j *Jump) offered(ctx front.Context, key front.PublicKey) (ok bool) {
 	if d == nil || d.meta == nil {
 		return false
 	}
-	c, r := judge(key, d.meta.User(), d.host, d.RemoteAddr(), j.trusted().clientCA, j.cfg.Now())
-	if r == nil && d.tried {
-		r = &refusal{refusedRepeated, nil}
-	}
+	c, w, r := d.judge(key, d.meta.User())
 	if r != nil {
 		d.refuse(r)
 		return false
 	}
-	j.beginEarly(ctx, d, c)
+	if w != wayPlain && w != wayOuter { // those may never come to that host
+		j.beginEarly(ctx, d, c)
+	}
 	return true
 }
 
 // proven runs when the signature was verified: from here on it is a person.
 func (j *Jump) proven(ctx front.Context, d *doorConn, meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	// Judged again, on what was proven and on nothing that the query left behind.
-	c, r := judge(key, meta.User(), d.host, d.RemoteAddr(), j.trusted().clientCA, j.cfg.Now())
-	if r == nil && d.tried {
-		r = &refusal{refusedRepeated, nil}
-	}
+	c, w, r := d.judge(key, meta.User())
 	if r != nil {
 		d.refuse(r)
 		return nil, r
 	}
-	d.tried = true
+	d.tried, d.way = true, w
 	d.proven.Store(true)
 	d.leave()
 	d.timer.Reset(openTimeout + 5*time.Second)
-	s, err := j.openSession(ctx, d, c, meta.SessionID())
-	if err != nil {
-		return nil, err
+	var l *lobby
+	if w == wayPlain || w == wayOuter {
+		var err error
+		if l, err = j.newLobby(ctx, d, c, meta.SessionID()); err != nil {
+			return nil, err
+		}
+	} else {
+		s, err := j.openSession(ctx, d, c, meta.SessionID())
+		if err != nil {
+			return nil, err
+		}
+		// The session ends with the connection, whether or not a channel is ever opened (ssh -N).
+		context.AfterFunc(ctx, func() { s.close(endClosed) })
+		l = &lobby{j: j, d: d, ctx: ctx, claim: c, eager: s}
 	}
 	d.timer.Stop()
-	// The session ends with the connection, whether or not a channel is ever opened (ssh -N).
-	context.AfterFunc(ctx, func() { s.close(endClosed) })
 	return &ssh.Permissions{
 		// X enforces this option only from here.
 		CriticalOptions: map[string]string{sshcert.OptionSourceAddress: c.cert.CriticalOptions[sshcert.OptionSourceAddress]},
-		ExtraData:       map[any]any{sessionKey{}: s},
+		ExtraData:       map[any]any{lobbyKey{}: l},
 	}, nil
+}
+
+// judge holds a key against the connection and what it asks for.
+func (d *doorConn) judge(key ssh.PublicKey, user string) (*claim, way, *refusal) {
+	c, r := judge(key, d.RemoteAddr(), d.j.trusted().clientCA, d.j.cfg.Now())
+	if r != nil {
+		return nil, 0, r
+	}
+	w, r := d.fit(c, user)
+	if r == nil && d.tried {
+		r = &refusal{refusedRepeated, nil}
+	}
+	return c, w, r
 }
 
 func (j *Jump) failedHandshake(nc net.Conn, err error) {
@@ -317,18 +345,18 @@ func (j *Jump) failedHandshake(nc net.Conn, err error) {
 	j.log.Debug("handshake failed", "peer", c, "error", err)
 }
 
-func sessionOf(c *ssh.ServerConn) *session {
+// lobbyOf finds what a proven connection leads to, in its permissions.
+func lobbyOf(c *ssh.ServerConn) *lobby {
 	if c == nil || c.Permissions == nil {
 		return nil
 	}
-	s, _ := c.Permissions.ExtraData[sessionKey{}].(*session)
-	return s
+	l, _ := c.Permissions.ExtraData[lobbyKey{}].(*lobby)
+	return l
 }
 
-// channel and globalRequest find the session in the permissions of the proven connection.
 func (j *Jump) channel(_ *front.Server, c *ssh.ServerConn, nc ssh.NewChannel, _ front.Context) {
-	if s := sessionOf(c); s != nil {
-		s.serveChannel(nc)
+	if l := lobbyOf(c); l != nil {
+		l.channel(nc)
 		return
 	}
 	nc.Reject(ssh.Prohibited, "breakglass: no session")
@@ -336,8 +364,8 @@ func (j *Jump) channel(_ *front.Server, c *ssh.ServerConn, nc ssh.NewChannel, _ 
 
 func (j *Jump) globalRequest(ctx front.Context, _ *front.Server, req *ssh.Request) (bool, []byte) {
 	c, _ := ctx.Value(front.ContextKeyConn).(*ssh.ServerConn)
-	if s := sessionOf(c); s != nil {
-		return s.globalRequest(c, req)
+	if l := lobbyOf(c); l != nil {
+		return l.globalRequest(c, req)
 	}
 	return false, nil
 }

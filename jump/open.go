@@ -75,7 +75,8 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	}
 	log := j.log.With("session", o.session)
 	s := &session{j: j, order: o, until: o.opened.Until.Time, channels: map[*channel]struct{}{}, done: make(chan struct{})}
-	if s.rec, err = j.newRecorder(o, transcript.DoorHop, s.failed); err != nil {
+	_, door := d.way.words()
+	if s.rec, err = j.newRecorder(o, door, s.failed); err != nil {
 		log.Error("recorder not begun", "error", err)
 		return nil, say(err, "the session can't be recorded, so it isn't opened", "over another jump, if there is one: breakglass ssh --jump NAME "+target(c))
 	}
@@ -183,7 +184,7 @@ func (s *session) notReached(err error) error {
 
 // askCA gets the session.opened entry and checks it.
 func (j *Jump) askCA(ctx context.Context, d *doorConn, c *claim, sshSession []byte, key ssh.Signer) (*order, error) {
-	q := j.question(c, d.host, sshSession, key.PublicKey())
+	q := j.question(c, d, sshSession, key.PublicKey())
 	text, err := statement.Marshal(q)
 	if err != nil {
 		return nil, say(err, "the jump could not ask the CA")

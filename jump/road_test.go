@@ -96,25 +96,26 @@ func TestWhatStockToolsSee(t *testing.T) {
 		{"agent forwarding is refused, the command runs", []string{"-A"}, []string{"echo [$SSH_AUTH_SOCK]"}, "", 0, "[]\n", "", nil},
 	} {
 		t.Run(c.is, func(t *testing.T) {
-			g := w.grant()
-			w := *w
-			w.t = t
-			args := append(append(w.config(g), c.args...), "web01")
-			r := run(t, strings.NewReader(c.stdin), "ssh", append(args, c.command...)...)
-			r.stderr = strings.ReplaceAll(r.stderr, "\r\n", "\n") // ssh's own lines
-			if r.code != c.code || r.stdout != c.stdout || r.stderr != c.stderr {
-				t.Errorf("got %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
-			}
-			rec := w.session(g, 1)
-			if c.line != nil {
-				rec.has(c.line...)
-			}
-			if got := rec.data(transcript.KindOutput, 0); got != c.stdout {
-				t.Errorf("recorded output %q", got)
-			}
-			if rec.end == nil {
-				t.Error("no end")
-			}
+			eachDoor(t, w, func(t *testing.T, w *world, door string) {
+				g := w.grant()
+				conf, target := w.through(door, g)
+				args := append(append([]string{"-F", conf}, c.args...), target)
+				r := run(t, strings.NewReader(c.stdin), "ssh", append(args, c.command...)...)
+				r.stderr = strings.ReplaceAll(r.stderr, "\r\n", "\n") // ssh's own lines
+				if r.code != c.code || r.stdout != c.stdout || r.stderr != c.stderr {
+					t.Errorf("got %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
+				}
+				rec := w.session(g, 1)
+				if c.line != nil {
+					rec.has(c.line...)
+				}
+				if got := rec.data(transcript.KindOutput, 0); got != c.stdout {
+					t.Errorf("recorded output %q", got)
+				}
+				if rec.end == nil {
+					t.Error("no end")
+				}
+			})
 		})
 	}
 }
@@ -141,60 +142,60 @@ func TestFilesByEveryTool(t *testing.T) {
 	}
 	for _, c := range []struct {
 		is   string
-		put  func(conf, dst string) []string
-		get  func(conf, from, dst string) []string
+		put  func(conf, host, dst string) []string
+		get  func(conf, host, from, dst string) []string
 		line []string
 	}{
-		{"scp", func(f, d string) []string { return []string{"scp", "-q", "-F", f, "-r", src, "web01:" + d} },
-			func(f, s, d string) []string { return []string{"scp", "-q", "-F", f, "-r", "web01:" + s, d} }, []string{"person subsystem", "sftp"}},
-		{"scp -O", func(f, d string) []string { return []string{"scp", "-q", "-O", "-F", f, "-r", src, "web01:" + d} },
-			func(f, s, d string) []string { return []string{"scp", "-q", "-O", "-F", f, "-r", "web01:" + s, d} }, []string{"person exec", "scp"}},
-		{"rsync", func(f, d string) []string {
-			return []string{"rsync", "-a", "-e", "ssh -F " + f, src + "/", "web01:" + d}
+		{"scp", func(f, h, d string) []string { return []string{"scp", "-q", "-F", f, "-r", src, h + ":" + d} },
+			func(f, h, s, d string) []string { return []string{"scp", "-q", "-F", f, "-r", h + ":" + s, d} }, []string{"person subsystem", "sftp"}},
+		{"scp -O", func(f, h, d string) []string { return []string{"scp", "-q", "-O", "-F", f, "-r", src, h + ":" + d} },
+			func(f, h, s, d string) []string { return []string{"scp", "-q", "-O", "-F", f, "-r", h + ":" + s, d} }, []string{"person exec", "scp"}},
+		{"rsync", func(f, h, d string) []string {
+			return []string{"rsync", "-a", "-e", "ssh -F " + f, src + "/", h + ":" + d}
 		},
-			func(f, s, d string) []string {
-				return []string{"rsync", "-a", "-e", "ssh -F " + f, "web01:" + s + "/", d}
+			func(f, h, s, d string) []string {
+				return []string{"rsync", "-a", "-e", "ssh -F " + f, h + ":" + s + "/", d}
 			}, []string{"person exec", "rsync"}},
-		{"sftp", func(f, d string) []string {
-			return []string{"sh", "-c", fmt.Sprintf("printf 'put -r %s %s\\n' | sftp -q -F %s -b - web01", src, d, f)}
-		}, func(f, s, d string) []string {
-			return []string{"sh", "-c", fmt.Sprintf("printf 'get -r %s %s\\n' | sftp -q -F %s -b - web01", s, d, f)}
+		{"sftp", func(f, h, d string) []string {
+			return []string{"sh", "-c", fmt.Sprintf("printf 'put -r %s %s\\n' | sftp -q -F %s -b - %s", src, d, f, h)}
+		}, func(f, h, s, d string) []string {
+			return []string{"sh", "-c", fmt.Sprintf("printf 'get -r %s %s\\n' | sftp -q -F %s -b - %s", s, d, f, h)}
 		}, []string{"person subsystem", "sftp"}},
 	} {
 		t.Run(c.is, func(t *testing.T) {
-			if _, err := exec.LookPath(c.put("", "")[0]); err != nil {
+			if _, err := exec.LookPath(c.put("", "", "")[0]); err != nil {
 				t.Skip(err)
 			}
-			w := *w
-			w.t = t
-			g := w.grant()
-			conf := w.config(g)[1]
-			there, back := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "back")
-			for i, cmd := range [][]string{c.put(conf, there), c.get(conf, there, back)} {
-				if r := run(t, nil, cmd[0], cmd[1:]...); r.code != 0 {
-					t.Fatalf("%v: %+v", cmd, r)
+			eachDoor(t, w, func(t *testing.T, w *world, door string) {
+				g := w.grant()
+				conf, host := w.through(door, g)
+				there, back := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "back")
+				for i, cmd := range [][]string{c.put(conf, host, there), c.get(conf, host, there, back)} {
+					if r := run(t, nil, cmd[0], cmd[1:]...); r.code != 0 {
+						t.Fatalf("%v: %+v", cmd, r)
+					}
+					rec := w.session(g, i+1)
+					rec.has(c.line...)
 				}
-				rec := w.session(g, i+1)
-				rec.has(c.line...)
-			}
-			same(t, there)
-			same(t, back)
+				same(t, there)
+				same(t, back)
+			})
 		})
 	}
 	t.Run("git clone and push", func(t *testing.T) {
-		w := *w
-		w.t = t
-		g := w.grant()
-		conf := w.config(g)[1]
-		bare, work := filepath.Join(t.TempDir(), "r.git"), filepath.Join(t.TempDir(), "w")
-		script := fmt.Sprintf(`set -e; export GIT_SSH_COMMAND='ssh -F %s' GIT_CONFIG_GLOBAL=/dev/null
-git init -q --bare %s; git clone -q web01:%s %s 2>/dev/null; cd %s; cp %s/f99 .; git add f99; git -c user.name=a -c user.email=a@a commit -qm x; git push -q origin HEAD:main
-git --git-dir %s cat-file blob main:f99 | cmp - f99`, conf, bare, bare, work, work, src, bare)
-		if r := run(t, nil, "sh", "-c", script); r.code != 0 {
-			t.Fatalf("%+v", r)
-		}
-		w.session(g, 1).has("person exec", "git-upload-pack")
-		w.session(g, 2).has("person exec", "git-receive-pack")
+		eachDoor(t, w, func(t *testing.T, w *world, door string) {
+			g := w.grant()
+			conf, host := w.through(door, g)
+			bare, work := filepath.Join(t.TempDir(), "r.git"), filepath.Join(t.TempDir(), "w")
+			script := fmt.Sprintf(`set -e; export GIT_SSH_COMMAND='ssh -F %s' GIT_CONFIG_GLOBAL=/dev/null
+git init -q --bare %s; git clone -q %s:%s %s 2>/dev/null; cd %s; cp %s/f99 .; git add f99; git -c user.name=a -c user.email=a@a commit -qm x; git push -q origin HEAD:main
+git --git-dir %s cat-file blob main:f99 | cmp - f99`, conf, bare, host, bare, work, work, src, bare)
+			if r := run(t, nil, "sh", "-c", script); r.code != 0 {
+				t.Fatalf("%+v", r)
+			}
+			w.session(g, 1).has("person exec", "git-upload-pack")
+			w.session(g, 2).has("person exec", "git-receive-pack")
+		})
 	})
 }
 
@@ -267,42 +268,43 @@ func TestATerminal(t *testing.T) {
 }
 
 func TestControlMasterWithThirtySessions(t *testing.T) {
-	w := newWorld(t)
-	g := w.grant()
-	ctl := filepath.Join(t.TempDir(), "c")
-	conf := w.config(g)
-	master := exec.Command("ssh", append(conf, "-M", "-N", "-S", ctl, "web01")...)
-	check(t, master.Start())
-	for range 300 {
-		if _, err := os.Stat(ctl); err == nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	var wg sync.WaitGroup
-	for i := range 30 {
-		wg.Go(func() {
-			r := run(t, strings.NewReader(fmt.Sprint("n", i)), "ssh", append(conf, "-S", ctl, "web01", "cat")...)
-			if r.code != 0 || r.stdout != fmt.Sprint("n", i) {
-				t.Errorf("%d: %+v", i, r)
+	eachDoor(t, newWorld(t), func(t *testing.T, w *world, door string) {
+		g := w.grant()
+		ctl := filepath.Join(t.TempDir(), "c")
+		conf, host := w.through(door, g)
+		master := exec.Command("ssh", "-F", conf, "-M", "-N", "-S", ctl, host)
+		check(t, master.Start())
+		for range 500 {
+			if _, err := os.Stat(ctl); err == nil {
+				break
 			}
-		})
-	}
-	wg.Wait()
-	run(t, nil, "ssh", append(conf, "-S", ctl, "-O", "exit", "web01")...)
-	master.Wait()
-	rec := w.session(g, 1)
-	all := map[string]bool{}
-	for ch := uint32(1); ch <= 30; ch++ {
-		if in := rec.data(transcript.KindInput, ch); in == "" || in != rec.data(transcript.KindOutput, ch) {
-			t.Errorf("channel %d: %q in, %q out", ch, in, rec.data(transcript.KindOutput, ch))
-		} else {
-			all[in] = true
+			time.Sleep(20 * time.Millisecond)
 		}
-	}
-	if len(all) != 30 {
-		t.Errorf("%d of 30 inputs recorded", len(all))
-	}
+		var wg sync.WaitGroup
+		for i := range 30 {
+			wg.Go(func() {
+				r := run(t, strings.NewReader(fmt.Sprint("n", i)), "ssh", "-F", conf, "-S", ctl, host, "cat")
+				if r.code != 0 || r.stdout != fmt.Sprint("n", i) {
+					t.Errorf("%d: %+v", i, r)
+				}
+			})
+		}
+		wg.Wait()
+		run(t, nil, "ssh", "-F", conf, "-S", ctl, "-O", "exit", host)
+		master.Wait()
+		rec := w.session(g, 1)
+		all := map[string]bool{}
+		for ch := uint32(1); ch <= 30; ch++ {
+			if in := rec.data(transcript.KindInput, ch); in == "" || in != rec.data(transcript.KindOutput, ch) {
+				t.Errorf("channel %d: %q in, %q out", ch, in, rec.data(transcript.KindOutput, ch))
+			} else {
+				all[in] = true
+			}
+		}
+		if len(all) != 30 {
+			t.Errorf("%d of 30 inputs recorded", len(all))
+		}
+	})
 }
 
 func TestStderrIsNotLostBehindASlowReader(t *testing.T) {

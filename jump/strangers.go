@@ -25,7 +25,8 @@ const (
 	refusedEarly     = "not_yet_valid"      //
 	refusedSource    = "other_source"       // another address than the certificate's
 	refusedLogin     = "other_login"        // ssh user name is not the grant's login
-	refusedHost      = "other_host"         // preamble names another host than the grant
+	refusedHost      = "other_host"         // preamble or user name names another host than the grant
+	refusedPerson    = "other_person"       // inside somebody else's connection
 	refusedRepeated  = "session_was_opened" // a second try after the first session failed
 )
 
