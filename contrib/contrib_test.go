@@ -16,7 +16,8 @@ import (
 // example is the installation that ssh/breakglass.conf shows.
 var example = sshconfig.Block{
 	Program: "/usr/bin/breakglass", Run: "/run/user/1000/breakglass", KnownHosts: "/home/alice/.config/breakglass/known_hosts",
-	Hosts: []string{"web*", "db*"},
+	Hosts: []string{"web*", "db*"}, JumpSocket: "/run/user/1000/breakglass/jumps.sock",
+	Jumps: []sshconfig.Jump{{Name: "jump-a", IP: "203.0.113.10", Port: "22"}},
 }
 
 func TestSSHConfigIsWhatInstallWrites(t *testing.T) {

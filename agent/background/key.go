@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"breakglass/internal/name"
 	"breakglass/internal/statement"
 )
 
@@ -59,9 +58,9 @@ func (k *memoryKey) signCall(data []byte) (*ssh.Signature, error) {
 	return k.sign(data)
 }
 
-// signLogin signs a userauth request (RFC 4252 section 7) for its own login by its own certificate. Whoever reaches the
+// signLogin signs a userauth request (RFC 4252 section 7) under a user name that fits, by its own certificate. Whoever reaches the
 // socket (a forwarded agent, a program of the same user) gets nothing else signed.
-func (k *memoryKey) signLogin(cert *ssh.Certificate, login name.Login, data []byte) (*ssh.Signature, error) {
+func (k *memoryKey) signLogin(cert *ssh.Certificate, fits func(user string) bool, data []byte) (*ssh.Signature, error) {
 	var w struct {
 		SessionID []byte
 		Type      byte
@@ -87,8 +86,8 @@ func (k *memoryKey) signLogin(cert *ssh.Certificate, login name.Login, data []by
 	default:
 		return nil, fmt.Errorf("%w: only a login", ErrForbidden)
 	}
-	if w.User != string(login) || !bytes.Equal(w.Key, cert.Marshal()) {
-		return nil, fmt.Errorf("%w: only a login as %s by its own certificate", ErrForbidden, login)
+	if !fits(w.User) || !bytes.Equal(w.Key, cert.Marshal()) {
+		return nil, fmt.Errorf("%w: only its own login, by its own certificate", ErrForbidden)
 	}
 	return k.sign(data)
 }

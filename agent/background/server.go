@@ -87,7 +87,18 @@ func Run(ctx context.Context, cfg Config) error {
 	s.mu.Lock()
 	s.idle = time.AfterFunc(cfg.IdleGrace, s.maybeStop)
 	s.mu.Unlock()
-	context.AfterFunc(ctx, func() { ln.Close() })
+	jumps, err := listen(JumpSocket(cfg.Home))
+	if err != nil { // a path too long: then stock `ssh -J` finds no certificate, and all else goes on
+		cfg.Log.Warn("no ssh-agent for jumps", "error", err)
+	} else {
+		go s.accept(jumps, s.serveAgent(&jumpAgent{server: s}))
+	}
+	context.AfterFunc(ctx, func() {
+		ln.Close()
+		if jumps != nil {
+			jumps.Close()
+		}
+	})
 	s.accept(ln, s.control)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -361,15 +372,19 @@ func (s *server) installLocked(q *request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &grantAgent{key: h.key, cert: cert, login: g.Login, comment: fmt.Sprintf("%s %s@%s", g.Request, g.Login, g.Host)}
+	a := &grantAgent{key: h.key, cert: cert, login: g.Login, host: g.Host, comment: fmt.Sprintf("%s %s@%s", g.Request, g.Login, g.Host)}
 	h.granted, h.agent, h.ln, h.socket, h.waiting = q.Granted, a, ln, path, nil
 	s.holdLocked(h, d)
-	go s.accept(ln, func(c net.Conn) {
+	go s.accept(ln, s.serveAgent(a))
+	return &Answer{Socket: path}, nil
+}
+
+func (s *server) serveAgent(a agent.Agent) func(net.Conn) {
+	return func(c net.Conn) {
 		if err := agent.ServeAgent(a, c); !errors.Is(err, io.EOF) {
 			s.log.Debug("ssh-agent connection", "error", err)
 		}
-	})
-	return &Answer{Socket: path}, nil
+	}
 }
 
 // installPassLocked says what a key reads with; an older pass ends.

@@ -19,6 +19,7 @@ var errReadOnly = errors.New("this agent holds the certificate of one grant and 
 type grantAgent struct {
 	key     *memoryKey
 	login   name.Login
+	host    name.Host
 	comment string
 
 	mu   sync.Mutex
@@ -48,7 +49,12 @@ func (a *grantAgent) Sign(key ssh.PublicKey, data []byte) (*ssh.Signature, error
 	if !bytes.Equal(key.Marshal(), cert.Marshal()) {
 		return nil, fmt.Errorf("%w: another key", ErrForbidden)
 	}
-	return a.key.signLogin(cert, a.login, data)
+	return a.key.signLogin(cert, a.own, data)
+}
+
+// own says which user names are this grant's: the login, and LOGIN@HOST, which names the host to the jump.
+func (a *grantAgent) own(user string) bool {
+	return user == string(a.login) || user == string(a.login)+"@"+string(a.host)
 }
 
 func (a *grantAgent) SignWithFlags(key ssh.PublicKey, data []byte, _ agent.SignatureFlags) (*ssh.Signature, error) {

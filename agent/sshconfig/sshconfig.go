@@ -59,7 +59,7 @@ func jumpArgs(jumps []string, host string) []string {
 	return append(out, "--", host)
 }
 
-// options are the same for both doors.
+// options are the same for all ways in.
 func options(proxy, socket, knownHosts string) ([]Option, error) {
 	sock, err := quote(socket)
 	if err != nil {
@@ -116,6 +116,16 @@ type Block struct {
 	KnownHosts string
 	// Hosts are patterns of names that always go through breakglass. All other names do while a grant for them is alive.
 	Hosts []string
+	// Jumps are reached by their names for `ssh -J JUMP LOGIN@HOST` and `ssh LOGIN@HOST@JUMP`.
+	Jumps      []Jump
+	JumpSocket string // the ssh-agent of living grants, whichever
+}
+
+// Jump is where stock ssh reaches a jump.
+type Jump struct {
+	Name name.Jump
+	IP   string
+	Port string
 }
 
 // Text writes the block. Plain ssh with a live grant goes through breakglass for every name; the names in Hosts ask for a grant
@@ -151,6 +161,10 @@ func (b Block) Text() (string, error) {
 	opts = append([]Option{{"HostName", "%h"}, {"Port", "22"}}, opts...)
 	var w strings.Builder
 	w.WriteString("# Written by `breakglass config install`; it is replaced whole the next time.\n")
+	// Before all else: a jump's name may fit a pattern of hosts.
+	if err := b.jumps(&w, sock, known); err != nil {
+		return "", err
+	}
 	write := func() {
 		for _, o := range opts {
 			fmt.Fprintf(&w, "  %s %s\n", o.Key, o.Value)
@@ -184,6 +198,39 @@ func (b Block) Text() (string, error) {
 	write()
 	fmt.Fprintf(&w, "\n# Without a grant they are not reached at all.\nMatch originalhost %s\n  ProxyCommand %s %%n\n", names, refuse)
 	return w.String(), nil
+}
+
+// jumps writes what leads to the jumps by their names.
+func (b Block) jumps(w *strings.Builder, sock, known string) error {
+	if len(b.Jumps) == 0 {
+		return nil
+	}
+	all, err := quote(b.JumpSocket)
+	if err != nil {
+		return err
+	}
+	opts, err := options("none", "", "")
+	if err != nil {
+		return err
+	}
+	w.WriteString("\n# The jumps by their names: ssh -J JUMP LOGIN@HOST, and ssh LOGIN@HOST@JUMP.\n")
+	for _, j := range b.Jumps {
+		// %r is LOGIN@HOST there, as the grant's socket is called. ssh takes the first value that it sees.
+		fmt.Fprintf(w, "Match originalhost %s user *@*\n  IdentityAgent %s\n", j.Name, strings.Replace(sock, "%r@%n.sock", "%r.sock", 1))
+		fmt.Fprintf(w, "Match originalhost %s\n  HostName %s\n  Port %s\n  HostKeyAlias %s\n", j.Name, j.IP, j.Port, j.Name)
+		for _, o := range opts {
+			switch o.Key {
+			case "ProxyUseFdpass":
+				continue
+			case "IdentityAgent":
+				o.Value = all
+			case "UserKnownHostsFile":
+				o.Value = known
+			}
+			fmt.Fprintf(w, "  %s %s\n", o.Key, o.Value)
+		}
+	}
+	return nil
 }
 
 // CheckPattern accepts a host pattern of ssh_config with the letters of our names.

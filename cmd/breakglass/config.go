@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"breakglass/agent/background"
 	"breakglass/agent/home"
 	"breakglass/agent/sshconfig"
 	"breakglass/internal/durable"
@@ -54,7 +56,22 @@ func (a *app) block(hosts []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return sshconfig.Block{Program: self, Run: a.home.Run, KnownHosts: a.home.Path("known_hosts"), Hosts: hosts}.Text()
+	p, err := a.home.Pins()
+	if err != nil {
+		return "", err
+	}
+	b := sshconfig.Block{Program: self, Run: a.home.Run, KnownHosts: a.home.Path("known_hosts"), Hosts: hosts, JumpSocket: background.JumpSocket(a.home)}
+	for _, j := range p.Site.Jumps {
+		if len(j.Addresses) == 0 {
+			continue
+		}
+		ip, port, err := net.SplitHostPort(j.Addresses[0])
+		if err != nil {
+			return "", fmt.Errorf("reading the pinned address of %s: %w", j.Name, err)
+		}
+		b.Jumps = append(b.Jumps, sshconfig.Jump{Name: j.Name, IP: ip, Port: port})
+	}
+	return b.Text()
 }
 
 func (a *app) configInstall(cmd *cobra.Command, file string, hosts []string, print bool) error {
