@@ -78,6 +78,7 @@ type CA struct {
 	tokens      *tokens // that say from where somebody is seen
 	clocks      clocks
 	callLimits  *callLimits
+	readBacks   readBacks
 	trust       attest.Trust
 	log         *slog.Logger
 

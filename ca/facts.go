@@ -96,7 +96,7 @@ func (c *CA) factBody(tx *state.Tx, jump name.Jump, f *statement.Fact) (ledger.F
 		return nil, subject, badRequest("fact %d: %v", f.Number, err)
 	}
 	switch facts.(type) {
-	case *ledger.SessionEnded, *ledger.SessionCrashed, *ledger.SessionBlind, *ledger.SessionSighted, *ledger.HostKeyMismatch:
+	case *ledger.SessionEnded, *ledger.SessionCrashed, *ledger.SessionHead, *ledger.SessionBlind, *ledger.SessionSighted, *ledger.HostKeyMismatch:
 		s, err := tx.Session(f.Session)
 		if errors.Is(err, state.ErrNotFound) || err == nil && s.Jump != jump {
 			return nil, subject, badRequest("fact %d: session %q is not of this jump", f.Number, f.Session)

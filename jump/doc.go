@@ -62,6 +62,8 @@ const (
 	bigRead = 256 << 10
 	// smallRead is what an idle channel holds while it waits.
 	smallRead = 256
+	// bulkRecord is the read from which on a session may have to wait for the store: larger than a screen.
+	bulkRecord = 16 << 10
 	// depth is how many reads of one direction may wait for the journal or the other side: one commits while the next is sealed.
 	depth = 2
 	// journalLow is the room at which sessions are cut, while there is still enough to end them properly.

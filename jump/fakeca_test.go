@@ -1,10 +1,12 @@
 package jump
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -26,6 +28,7 @@ import (
 	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
+	"breakglass/transcript"
 )
 
 const testOrigin = "breakglass.test/demo"
@@ -39,6 +42,7 @@ type authority struct {
 	reader                      *age.X25519Identity
 
 	mu        sync.Mutex
+	keep      string // a directory: durableca_test.go
 	hosts     map[name.Host]*testHost
 	tree      ledger.Memory
 	opened    map[name.RequestID]int
@@ -314,6 +318,10 @@ func (a *authority) SendFacts(ctx context.Context, ask *api.FactsAsk) (*api.Fact
 		if f.Number != int64(len(a.facts))+1 || f.Previous != last {
 			return nil, fmt.Errorf("fact %d after %d", f.Number, len(a.facts))
 		}
+		line, err := json.Marshal(s)
+		if err = errors.Join(err, a.kept("facts", append(line, '\n'))); err != nil {
+			return nil, err
+		}
 		a.facts, a.signed = append(a.facts, f), append(a.signed, s)
 		last = sha256.Sum256([]byte(s.Statement))
 	}
@@ -339,6 +347,9 @@ func (a *authority) PutTranscript(ctx context.Context, s name.SessionID, offset 
 	if offset != int64(len(a.stored[s])) || len(piece) > api.MaxPiece {
 		return nil, fmt.Errorf("piece of %d at %d of %d", len(piece), offset, len(a.stored[s]))
 	}
+	if err := a.kept(s.File()+"_stream", piece); err != nil {
+		return nil, err
+	}
 	a.stored[s] = append(a.stored[s], piece...)
 	return &api.Size{Size: int64(len(a.stored[s]))}, nil
 }
@@ -349,8 +360,14 @@ func (a *authority) PutEnvelope(ctx context.Context, s name.SessionID, envelope 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.envelopes[s] != nil {
+		if !bytes.Equal(a.envelopes[s], envelope) {
+			return errors.New("another envelope")
+		}
+		return nil
+	}
 	a.envelopes[s] = slices.Clone(envelope)
-	return nil
+	return a.kept(s.File()+"_envelope", envelope)
 }
 
 // FinishTranscript takes only a head that a fact named before.
@@ -360,16 +377,31 @@ func (a *authority) FinishTranscript(ctx context.Context, s name.SessionID, ask 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if sha256.Sum256(a.stored[s]) != [32]byte(ask.SHA256) || int64(len(a.stored[s])) != ask.Head.Bytes {
-		return errors.New("stream does not fit its hash")
-	}
+	o := transcript.VerifyOptions{Final: &transcript.Head{Frames: uint64(ask.Head.Frames), Chain: transcript.Hash(ask.Head.Chain)}, Bytes: map[uint64]int64{}}
+	told := false
 	for _, f := range a.facts {
-		if f.Session == s && strings.Contains(f.Body, ask.Head.Chain.String()) {
-			a.finished[s] = *ask
-			return nil
+		if f.Session != s {
+			continue
 		}
+		var h ledger.SessionHead
+		if f.Type == string(h.EntryType()) {
+			if err := json.Unmarshal([]byte(f.Body), &h); err != nil {
+				return err
+			}
+			o.Heads = append(o.Heads, transcript.Head{Frames: uint64(h.Head.Frames), Chain: transcript.Hash(h.Head.Chain)})
+			o.Bytes[uint64(h.Head.Frames)] = h.Head.Bytes
+			continue
+		}
+		told = told || strings.Contains(f.Body, ask.Head.Chain.String())
 	}
-	return errors.New("no fact names that head")
+	if !told {
+		return errors.New("no fact names that head")
+	}
+	if _, err := transcript.Verify(bytes.NewReader(a.stored[s]), o); err != nil || int64(len(a.stored[s])) != ask.Head.Bytes {
+		return fmt.Errorf("stream of %d bytes, head %+v: %w", len(a.stored[s]), ask.Head, err)
+	}
+	a.finished[s] = *ask
+	return nil
 }
 
 var randReader = rand.Reader

@@ -2,7 +2,6 @@ package jump
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -262,27 +261,33 @@ func (j *Jump) journalErr() error {
 	return j.failure
 }
 
-// told makes the end of a session a fact, marks the stream with it and has it shipped.
-func (j *Jump) told(sid journal.SID, id name.SessionID, f ledger.Facts) error {
-	_, err := j.facts.Append(f, id, func(n int64) error {
-		return j.cfg.Journal.Append(journal.Entry{Stream: sid, Kind: ship.KindTold, Data: ship.Mark(n), Last: true})
+// told makes the end of a session a fact, marks the stream with it and has it shipped to its end.
+func (j *Jump) told(st *ship.Stream, f ledger.Facts) error {
+	j.shipper.Hush(st.SID)
+	n, err := j.facts.Append(f, st.Session, func(n int64) error {
+		return j.cfg.Journal.Append(journal.Entry{Stream: st.SID, Kind: ship.KindTold, Data: ship.Mark(n), Last: true})
 	})
 	if err != nil {
 		return err
 	}
-	j.shipper.Ship(sid)
+	st.Told = n
+	j.shipper.Ship(st)
 	return nil
 }
 
-// tellCrashed tells of a recording that has no END, or whose end wasn't told, as it stands in the journal.
+// tellCrashed tells of a recording that has no END, or whose end wasn't told, as it stands in the journal and, by its marks, in the store.
 func (j *Jump) tellCrashed(sid journal.SID) error {
+	j.shipper.Still(sid)
 	st, err := ship.Inspect(j.cfg.Journal, sid)
 	if errors.Is(err, ship.ErrNoStream) {
-		if st == nil || st.Header.Session == "" {
-			return j.cfg.Journal.Forget(sid) // nothing was open yet; or its beginning is stored already
+		if st == nil || st.Session == "" {
+			if len(j.cfg.Recovered.Damage) > 0 {
+				return err // what is missing may be on the disk
+			}
+			return j.cfg.Journal.Forget(sid) // nothing was open yet; or all of it is stored already
 		}
 		// The recorder died between header and envelope: the CA still hears that the session is over.
-		if _, err := j.facts.Append(&ledger.SessionCrashed{Head: st.Head}, st.Header.Session, nil); err != nil {
+		if _, err := j.facts.Append(&ledger.SessionCrashed{Head: st.Head}, st.Session, nil); err != nil {
 			return err
 		}
 		return j.cfg.Journal.Forget(sid)
@@ -291,7 +296,7 @@ func (j *Jump) tellCrashed(sid journal.SID) error {
 		return err
 	}
 	if st.Told == 0 {
-		st.Told = j.facts.Reported(st.Header.Session)
+		st.Told = j.facts.Reported(st.Session)
 		if st.Told != 0 { // told, but the mark was lost
 			if err := j.cfg.Journal.Append(journal.Entry{Stream: sid, Kind: ship.KindTold, Data: ship.Mark(st.Told), Last: true}); err != nil {
 				return err
@@ -299,12 +304,12 @@ func (j *Jump) tellCrashed(sid journal.SID) error {
 		}
 	}
 	if st.Told != 0 {
-		j.shipper.Ship(sid)
+		j.shipper.Ship(st)
 		return nil
 	}
 	// A stream whose END is there but not told is complete all the same; what only its recorder knew (exit, bytes) is lost with it.
-	j.log.Warn("recording found without a told end", "session", st.Header.Session, "frames", st.Head.Frames, "ended", st.Ended)
-	return j.told(sid, st.Header.Session, &ledger.SessionCrashed{Head: st.Head, Envelope: sha256.Sum256(st.Envelope)})
+	j.log.Warn("recording found without a told end", "session", st.Session, "frames", st.Head.Frames, "ended", st.Ended)
+	return j.told(st, &ledger.SessionCrashed{Head: st.Head, Envelope: st.Envelope})
 }
 
 // recover takes up what a former run left in the journal.

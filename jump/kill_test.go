@@ -30,6 +30,9 @@ func (panicT) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 func childJump(dir, address, sshd string) error {
 	var t panicT
 	ca := newAuthority(t, filepath.Join(dir, "keys"))
+	if err := ca.keepIn(filepath.Join(dir, "ca")); err != nil {
+		return err
+	}
 	hostKey := loadKey(t, filepath.Join(dir, "keys"), "sshd_host")
 	ca.hosts["web01"] = &testHost{address: sshd, hostKeys: []string{authorizedKey(hostKey.PublicKey())}}
 	jour, rec, err := journal.Open(journal.Config{Dir: filepath.Join(dir, "journal")})
@@ -123,6 +126,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 				time.Sleep(200 * time.Millisecond) // the host's cat ends
 
 				// The next start finds it, tells the CA, and has it stored.
+				check(t, w.ca.keepIn(filepath.Join(w.dir, "ca")))
 				w.ca.hosts["web01"] = &testHost{address: w.sshd, hostKeys: []string{authorizedKey(loadKey(t, filepath.Join(w.dir, "keys"), "sshd_host").PublicKey())}}
 				l, err := net.Listen("tcp", "127.0.0.1:0")
 				check(t, err)

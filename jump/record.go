@@ -24,6 +24,8 @@ type recorder struct {
 	in, out atomic.Int64
 	// failed is told of errors and cuts the session; it doesn't wait.
 	failed func(error)
+	ship   *ship.Shipper
+	ending atomic.Bool // a cut is not kept waiting
 }
 
 // newRecorder makes header and envelope durable: only then may a channel open.
@@ -54,6 +56,10 @@ func (j *Jump) newRecorder(o *order, door string, failed func(error)) (*recorder
 	if err = errors.Join(<-c, err); err != nil {
 		return nil, err
 	}
+	j.mu.Lock()
+	r.ship = j.shipper
+	j.mu.Unlock()
+	r.ship.Follow(r.sid, o.session, statement.Hash(r.env), r.w.Head)
 	return r, nil
 }
 
@@ -66,6 +72,9 @@ type receipt chan error
 // later seals events as one record and hands it to the journal. What they describe may go on when the receipt says nil.
 func (r *recorder) later(events ...transcript.Event) receipt {
 	done := make(receipt, 1)
+	if bulk(events) {
+		r.ship.Pace(r.sid, &r.ending)
+	}
 	if left, _ := r.journal.Room(); left < journalLow {
 		err := fmt.Errorf("recording: %w", journal.ErrFull)
 		r.failed(err)
@@ -109,6 +118,11 @@ func (r *recorder) later(events ...transcript.Event) receipt {
 		}
 	}
 	return done
+}
+
+// bulk says that the events are more than a person types or reads at once.
+func bulk(events []transcript.Event) bool {
+	return len(events) == 1 && len(events[0].Data) >= bulkRecord
 }
 
 // now returns when the events are durable.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"breakglass/internal/statement"
 	"breakglass/jump/journal"
 	"breakglass/jump/ship"
 	"breakglass/ledger"
@@ -364,7 +365,7 @@ func (s *session) tell() {
 		}
 		return
 	}
-	err = s.j.told(s.rec.sid, s.order.session, &ledger.SessionEnded{
+	err = s.j.told(&ship.Stream{SID: s.rec.sid, Session: s.order.session, Envelope: statement.Hash(s.rec.env), Head: head, Ended: true}, &ledger.SessionEnded{
 		Reason: reason, Exit: exit, Seconds: int(s.rec.at() / time.Second), BytesIn: s.rec.in.Load(), BytesOut: s.rec.out.Load(),
 		Head: head, Envelope: [32]byte(s.rec.env),
 	})
@@ -380,6 +381,7 @@ func (s *session) tell() {
 func (r *recorder) goodbye(code, text string) {
 	e := act(0, code, text)
 	e.T = r.at()
+	r.ending.Store(true)
 	done := make(receipt, 1)
 	err := r.w.SealTo([]transcript.Event{e}, func(f []byte) error {
 		r.bytes.Add(int64(len(f)))

@@ -134,7 +134,8 @@ type Session struct {
 	EntryHash   statement.Hash // of the session.opened entry: a transcript's header binds to it
 	Ended       *SessionEnded
 	Crashed     *SessionCrashed
-	OverIndex   int64 // of ended or crashed
+	Heads       []Head // session.head, in order: each behind the one before, as far as no fault says otherwise
+	OverIndex   int64  // of ended or crashed
 	OverTime    time.Time
 	Stored      *TranscriptStored
 	StoredIndex int64
@@ -348,7 +349,7 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.sessionOpened(f)
 	case *SessionRefused:
 		a.sessionRefused()
-	case *SessionEnded, *SessionCrashed, *SessionBlind, *SessionSighted, *HostKeyMismatch:
+	case *SessionEnded, *SessionCrashed, *SessionHead, *SessionBlind, *SessionSighted, *HostKeyMismatch:
 		a.sessionFact()
 	case *TranscriptStored:
 		a.transcriptStored(f)

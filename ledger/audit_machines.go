@@ -338,8 +338,11 @@ func (a *Audit) sessionFact() {
 	case *HostKeyMismatch, *SessionBlind, *SessionSighted:
 		return
 	}
-	if h, _ := s.Head(); h != nil {
-		a.fault(FaultSession, "session %s was over by entry %d", s.ID, s.OverIndex)
+	if f, ok := a.e.Facts.(*SessionHead); ok {
+		a.sessionHead(s, f)
+		return
+	}
+	if a.overBefore(s) {
 		return
 	}
 	switch f := a.e.Facts.(type) {
@@ -347,6 +350,9 @@ func (a *Audit) sessionFact() {
 		s.Ended = f
 	case *SessionCrashed:
 		s.Crashed = f
+	}
+	if h, _ := s.Head(); h != nil {
+		a.behindHeads(s, h)
 	}
 	s.OverIndex, s.OverTime = a.index, a.e.Time.Time
 }

@@ -13,7 +13,7 @@ var All = []Facts{
 	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
 	&KeyVouched{}, &FoundingSigned{}, &KeyProved{}, &EnrolmentRenewed{},
 	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &ApprovalGiven{}, &RequestOverridden{}, &GrantAllowed{}, &GrantExtended{}, &CertificateIssued{},
-	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &SessionBlind{}, &SessionSighted{}, &HostKeyMismatch{},
+	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &SessionBlind{}, &SessionSighted{}, &SessionHead{}, &HostKeyMismatch{},
 	&TranscriptStored{}, &TranscriptRead{}, &StrangersSummed{},
 	&TOTPEnrolled{}, &TOTPRemoved{}, &TOTPUsed{}, &TOTPRefused{}, &TOTPLocked{}, &TOTPUnlocked{},
 	&Revoked{},

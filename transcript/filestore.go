@@ -27,8 +27,9 @@ import (
 type FileStore struct {
 	Dir string
 
-	mu   sync.Mutex
-	busy map[string]*sync.Mutex
+	mu      sync.Mutex
+	busy    map[string]*sync.Mutex
+	flushed map[string]bool // unfinished streams of which all that is there is durable
 }
 
 var (
@@ -62,7 +63,7 @@ func NewFileStore(dir string) (*FileStore, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	return &FileStore{Dir: dir, busy: map[string]*sync.Mutex{}}, nil
+	return &FileStore{Dir: dir, busy: map[string]*sync.Mutex{}, flushed: map[string]bool{}}, nil
 }
 
 // lock serialises what is done to one session.
@@ -98,9 +99,14 @@ func (s *FileStore) Put(id name.SessionID, offset int64, piece []byte) (size int
 	if finished {
 		path, flags = base+suffixWhole, os.O_RDONLY
 	}
-	created := !finished && !exists(path)
-	if created {
-		flags |= os.O_CREATE | os.O_EXCL
+	if !finished {
+		if exists(path) {
+			if err := s.flush(path); err != nil {
+				return 0, fmt.Errorf("storing %s: %w", id, err)
+			}
+		} else {
+			flags |= os.O_CREATE | os.O_EXCL
+		}
 	}
 	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
@@ -125,6 +131,7 @@ func (s *FileStore) Put(id name.SessionID, offset int64, piece []byte) (size int
 	if finished {
 		return size, fmt.Errorf("storing %s: %w", id, ErrFinished)
 	}
+	s.setFlushed(path, false)
 	if _, err := f.WriteAt(piece, size); err != nil {
 		// What was written in part isn't acknowledged; it must not stay where the next Put would compare with it.
 		return size, fmt.Errorf("storing %s: %w", id, errors.Join(err, f.Truncate(size)))
@@ -132,12 +139,46 @@ func (s *FileStore) Put(id name.SessionID, offset int64, piece []byte) (size int
 	if err := f.Sync(); err != nil {
 		return size, fmt.Errorf("storing %s: %w", id, errors.Join(err, f.Truncate(size)))
 	}
-	if created {
+	if flags&os.O_CREATE != 0 {
 		if err := durable.SyncDir(s.Dir); err != nil {
 			return 0, fmt.Errorf("storing %s: %w", id, err)
 		}
 	}
+	s.setFlushed(path, true)
 	return size + int64(len(piece)), nil
+}
+
+// flush makes what is there of an unfinished stream durable before anybody is told of it: a process that was killed may have written it and not flushed
+// it, and a jump deletes what the store says that it has.
+func (s *FileStore) flush(path string) error {
+	s.mu.Lock()
+	done := s.flushed[path]
+	s.mu.Unlock()
+	if done {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(s.Dir); err != nil {
+		return err
+	}
+	s.setFlushed(path, true)
+	return nil
+}
+
+func (s *FileStore) setFlushed(path string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if is {
+		s.flushed[path] = true
+	} else {
+		delete(s.flushed, path)
+	}
 }
 
 // same demands that r gives exactly want.
@@ -187,6 +228,7 @@ func (s *FileStore) Finish(id name.SessionID, size int64) (Stored, error) {
 	if err := syncFile(part); err != nil {
 		return Stored{}, fmt.Errorf("finishing %s: %w", id, err)
 	}
+	s.setFlushed(part, false) // nobody asks any more
 	if err := durable.Rename(part, whole); err != nil {
 		return Stored{}, fmt.Errorf("finishing %s: %w", id, err)
 	}
@@ -219,6 +261,9 @@ func (s *FileStore) Stat(id name.SessionID) (Stored, error) {
 	st, err := os.Stat(base + suffixPart)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Stored{}, fmt.Errorf("%s: %w", id, ErrNotStored)
+	}
+	if err == nil {
+		err = s.flush(base + suffixPart)
 	}
 	if err != nil {
 		return Stored{}, err

@@ -12,6 +12,8 @@ type VerifyOptions struct {
 	Key *Key
 	// Heads were anchored while the session ran: the chain must pass through each.
 	Heads []Head
+	// Bytes says, by frames, how long the stream was there as far as that was anchored too.
+	Bytes map[uint64]int64
 	// Final, if not nil, is the head with which the stream must end.
 	Final *Head
 }
@@ -59,7 +61,7 @@ func Verify(r io.Reader, o VerifyOptions) (Result, error) {
 		}
 	}
 	met := 0
-	check := func(h Head, off int64) error {
+	check := func(h Head, off, end int64) error {
 		if o.Final != nil && h.Frames > o.Final.Frames {
 			return &FrameError{h.Frames - 1, off, fmt.Errorf("%w: stream goes on after its final head", ErrSequence)}
 		}
@@ -67,11 +69,14 @@ func Verify(r io.Reader, o VerifyOptions) (Result, error) {
 			if c != h.Chain {
 				return &FrameError{h.Frames - 1, off, ErrChain}
 			}
+			if n, ok := o.Bytes[h.Frames]; ok && n != end {
+				return &FrameError{h.Frames - 1, off, fmt.Errorf("%w: ends at byte %d, anchored was %d", ErrChain, end, n)}
+			}
 			met++
 		}
 		return nil
 	}
-	if err := check(res.Head, 0); err != nil {
+	if err := check(res.Head, 0, res.Bytes); err != nil {
 		return res, err
 	}
 	if o.Key != nil {
@@ -88,7 +93,7 @@ func Verify(r io.Reader, o VerifyOptions) (Result, error) {
 		if err != nil {
 			return res, err
 		}
-		if err := check(f.Head, f.Offset); err != nil {
+		if err := check(f.Head, f.Offset, rd.Offset()); err != nil {
 			return res, err
 		}
 		for _, e := range f.Events {

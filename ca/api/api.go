@@ -125,6 +125,7 @@ const (
 	CodeNotFounded  = "not_founded"         // 403: before the founding entry
 	CodeNoRecipient = "no_recipient"        // 403: nobody could read the transcript
 	CodeConflict    = "conflict"            // 409
+	CodeReading     = "reading_back"        // 503: a recording's end was told, and the store still reads it back; ask again
 	CodeInternal    = "internal"            // 500
 	CodeFull        = "ledger_full"         // 507
 	CodeCustody     = "custody_unavailable" // 503: the CA's signing key can't be used just now; nothing was issued
@@ -397,10 +398,11 @@ type Size struct {
 	Finished bool  `json:"finished"`
 }
 
-// FinishAsk closes a transcript: its head must be what a fact said.
+// FinishAsk closes a transcript: its head must be what a fact said. The hash of the stream may be left out, for the head's chain already fixes every byte:
+// a jump has sent the stream away while it ran. The store reads all of it back and hashes that.
 type FinishAsk struct {
 	Head   ledger.Head    `json:"head"`
-	SHA256 statement.Hash `json:"sha256"`
+	SHA256 statement.Hash `json:"sha256,omitzero"`
 }
 
 // ReadAsk opens an envelope.

@@ -97,7 +97,7 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 			return err
 		}
 		return t.applyFact(e)
-	case *ledger.HostKeyMismatch, *ledger.SessionBlind, *ledger.SessionSighted:
+	case *ledger.HostKeyMismatch, *ledger.SessionBlind, *ledger.SessionSighted, *ledger.SessionHead:
 		return t.applyFact(e)
 	case *ledger.StrangersSummed:
 		if e.Statement != "" {

@@ -133,6 +133,13 @@ func (b *Book) Acked() int64 {
 	return b.acked
 }
 
+// Waiting is how many facts the CA doesn't have yet.
+func (b *Book) Waiting() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.number - b.acked
+}
+
 // Reported gives the number of the fact that told the session's end, or 0.
 func (b *Book) Reported(s name.SessionID) int64 {
 	b.mu.Lock()

@@ -47,6 +47,8 @@ type Journal struct {
 	closing  bool
 	err      error
 	stopped  chan struct{}
+	durable  func(Entry) // Notify
+	rolled   func()
 }
 
 // stream is what is known of a stream as a whole.
@@ -154,7 +156,7 @@ func (j *Journal) put(e Entry, off int64, done func(error)) {
 		}
 		p.N = st.next
 		st.next++
-		j.tail.add(e.Stream, p.N, int64(len(e.Data)))
+		j.tail.add(e.Stream, p.N, off, int64(len(e.Data)))
 	}
 	j.queue = append(j.queue, waiting{p, j.tail, off, done})
 	j.queued += n
@@ -181,7 +183,7 @@ func (j *Journal) neededTrims(s *segment) []Entry {
 }
 
 // add counts an entry into the segment.
-func (s *segment) add(sid SID, n uint64, bytes int64) {
+func (s *segment) add(sid SID, n uint64, off, bytes int64) {
 	sp := s.streams[sid]
 	if sp == nil {
 		sp = &span{first: n}
@@ -189,6 +191,7 @@ func (s *segment) add(sid SID, n uint64, bytes int64) {
 	}
 	sp.last = n
 	sp.bytes += bytes
+	sp.place(n, off, room(int(bytes)))
 }
 
 func (j *Journal) nextFree() *segment {
@@ -232,12 +235,16 @@ func (j *Journal) commit() {
 		clear(j.queue[rest:])
 		j.queue = j.queue[:rest]
 		j.flight = ws
+		durable, rolled := j.durable, j.rolled
 		j.mu.Unlock()
 
 		var err error
 		if ws[0].gen != gen {
 			err = j.roll(cur, at, gen, ws[0].seg, ws[0].gen)
 			cur, gen, batch = ws[0].seg, ws[0].gen, 0
+			if rolled != nil {
+				rolled()
+			}
 		}
 		batch++
 		buf = buf[:0]
@@ -273,6 +280,9 @@ func (j *Journal) commit() {
 		j.mu.Unlock()
 		for i := range ws {
 			ws[i].done(nil)
+			if durable != nil && ws[i].Kind < kindOwn {
+				durable(ws[i].Entry)
+			}
 		}
 		if cap(buf) > 4*maxBatch {
 			buf = nil
@@ -475,11 +485,23 @@ func (j *Journal) Read(sid SID) iter.Seq2[Entry, error] { return j.ReadFrom(sid,
 // ReadFrom is Read from entry number n on.
 func (j *Journal) ReadFrom(sid SID, n uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		for e, err := range j.Tail(sid, n, nil) {
+			e.Data = slices.Clone(e.Data)
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Tail is ReadFrom without a copy of each entry: its data is good until the next is asked for. It reads pieces of cap(buf) bytes into buf.
+func (j *Journal) Tail(sid SID, n uint64, buf []byte) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
 		type part struct {
-			file   File
-			name   string
-			gen    uint64
-			ranges []extent
+			file    File
+			name    string
+			gen     uint64
+			extents []extent
 		}
 		var parts []part
 		j.mu.Lock()
@@ -491,14 +513,17 @@ func (j *Journal) ReadFrom(sid SID, n uint64) iter.Seq2[Entry, error] {
 		next, end := max(j.first(sid, st), n), st.written
 		for _, s := range j.segments {
 			if sp := s.streams[sid]; !s.free && sp != nil && sp.last >= next {
-				parts = append(parts, part{s.file, s.name, s.gen, slices.Clone(s.ranges)})
+				parts = append(parts, part{s.file, s.name, s.gen, s.extents(sp, next)})
 			}
 		}
 		j.mu.Unlock()
 		slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.gen, b.gen) })
 		for _, p := range parts {
-			for _, x := range p.ranges {
+			for _, x := range p.extents {
 				w := newWindow(p.file, x.to)
+				if cap(buf) > 0 {
+					w.b, w.size = buf[:0], cap(buf)
+				}
 				for off := x.from; off < x.to; {
 					e, size, err := w.entry(off, p.gen)
 					if err != nil {
@@ -514,7 +539,6 @@ func (j *Journal) ReadFrom(sid SID, n uint64) iter.Seq2[Entry, error] {
 						return
 					}
 					next++
-					e.Data = slices.Clone(e.Data)
 					if !yield(e.Entry, nil) {
 						return
 					}

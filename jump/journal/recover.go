@@ -177,6 +177,7 @@ func (j *Journal) scan(s *segment, newest bool, rec *Recovered) error {
 			return err
 		}
 		if err == nil {
+			at := off
 			off += size
 			if p.Kind == kindEnd {
 				closed = true
@@ -184,7 +185,7 @@ func (j *Journal) scan(s *segment, newest bool, rec *Recovered) error {
 			}
 			any, last = true, p
 			x.to = off
-			j.found(s, p)
+			j.found(s, p, at)
 			rec.Entries++
 			continue
 		}
@@ -253,7 +254,7 @@ func resync(w *window, off int64, gen uint64) (int64, placed, error) {
 }
 
 // found counts in an entry of a former run.
-func (j *Journal) found(s *segment, p placed) {
+func (j *Journal) found(s *segment, p placed, off int64) {
 	j.seq = max(j.seq, p.seq+1)
 	if p.Kind == kindTrim {
 		if len(p.Data) == 8 {
@@ -269,5 +270,5 @@ func (j *Journal) found(s *segment, p placed) {
 	}
 	st.next = max(st.next, p.N+1)
 	st.written = st.next
-	s.add(p.Stream, p.N, int64(len(p.Data)))
+	s.add(p.Stream, p.N, off, int64(len(p.Data)))
 }

@@ -37,6 +37,8 @@ type extent struct{ from, to int64 }
 type span struct {
 	first, last uint64 // n
 	bytes       int64
+	runs        []run
+	coarse      uint8 // how often the runs were made coarser
 }
 
 // header gives a segment's first 64 bytes.

@@ -1,25 +1,12 @@
-// Package ship brings finished recordings from the jump's journal to the store.
-//
-// Guarantees, to the reviewer: a recording leaves the journal only when the store said that it holds the whole stream under the head
-// that a signed fact names. Until then it is tried for ever, from where the store says it stopped, also after a restart.
-//
-// A session's stream in the journal is: the HEADER frame, the envelope, RECORD frames, an END frame if the session ended
-// properly, and a mark with the number of the fact that told its end.
 package ship
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"breakglass/ca/api"
 	"breakglass/internal/name"
@@ -29,275 +16,409 @@ import (
 	"breakglass/transcript"
 )
 
-// Kinds of a session's journal entries.
-const (
-	KindFrame    journal.Kind = 1 // a whole frame
-	KindEnvelope journal.Kind = 2
-	KindTold     journal.Kind = 3 // u64: the number of the fact that told the end
-)
-
-const (
-	// piece is what one upload holds: below api.MaxPiece, since a frame is never larger either.
-	piece = 512 << 10
-	// callTimeout bounds one upload.
-	callTimeout = 30 * time.Second
-	// maxWait is the longest pause between attempts.
-	maxWait = 10 * time.Second
-	// workers bounds how many recordings are uploaded at once, so that running sessions keep the line.
-	workers = 4
-)
-
-// Store takes recordings. A piece that lies below the store's size, with the same bytes, is no error.
-type Store interface {
-	TranscriptSize(ctx context.Context, s name.SessionID) (*api.Size, error)
-	PutTranscript(ctx context.Context, s name.SessionID, offset int64, piece []byte) (*api.Size, error)
-	PutEnvelope(ctx context.Context, s name.SessionID, envelope []byte) error
-	FinishTranscript(ctx context.Context, s name.SessionID, ask *api.FinishAsk) error
-}
-
-// Facts says when the CA has a fact: only then does it take the head that the fact names.
-type Facts interface {
-	WaitAcked(ctx context.Context, number int64) error
-}
-
 // Config says from where and to where.
 type Config struct {
 	Journal *journal.Journal
 	Store   Store
 	Facts   Facts
 	Logger  *slog.Logger
+	// Sent, if not nil, is told how long ago the oldest byte of a piece became durable when the store has it.
+	Sent func(lag time.Duration, bytes int)
 }
 
-// Shipper works until its context ends.
+// Shipper works until its context ends. A stream that is idle costs it a few hundred bytes and no goroutine.
 type Shipper struct {
-	cfg  Config
-	ctx  context.Context
-	room chan struct{}
-	wg   sync.WaitGroup
+	cfg      Config
+	ctx      context.Context
+	trimming int64 // bytes
+	windows  sync.Pool
 
-	mu   sync.Mutex
-	left int
+	mu      sync.Mutex
+	lines   map[journal.SID]*line
+	running []*line // in turn, of sessions that run
+	ended   []*line // in turn, of sessions that are over
+	turns   int     // under way
+	endedAt int     // of them, of sessions that are over
+	last    bool    // the turn before was of one that is over
+	left    int     // of sessions that are over
+	good    time.Time
+	moved   chan struct{} // closed and made anew when something left the journal
+	sweep   bool          // lines that keep old segments are being looked for
+	wg      sync.WaitGroup
 }
 
-// New makes a Shipper whose uploads end with ctx.
+// line is one stream on its way. The fields behind at belong to whoever has its turn.
+type line struct {
+	sid      journal.SID
+	session  name.SessionID
+	envelope statement.Hash
+	head     func() transcript.Head // of the sealed frames; nil for what a former run left
+	began    time.Time
+
+	// Under the Shipper's lock.
+	queued  bool
+	turning bool
+	again   bool // something happened during its turn
+	still   bool // gets no turn
+	old     bool // keeps an old segment
+	gone    bool // stored and forgotten
+	backlog int64
+	since   time.Time // when the oldest byte of the backlog became durable
+	due     time.Time // when it gets a turn; zero: not set
+	timer   *time.Timer
+	told    int64 // the fact that told its end
+	final   ledger.Head
+
+	cancel context.CancelFunc // of its turn
+
+	speak  sync.Mutex // held while a head is signed
+	hushed bool
+
+	at position
+}
+
+// New makes a Shipper whose uploads end with ctx. It is the journal's listener from then on.
 func New(ctx context.Context, cfg Config) *Shipper {
-	return &Shipper{cfg: cfg, ctx: ctx, room: make(chan struct{}, workers)}
+	_, all := cfg.Journal.Room()
+	s := &Shipper{cfg: cfg, ctx: ctx, trimming: min(max(all/trimShare, minTrim), maxTrim), lines: map[journal.SID]*line{}, moved: make(chan struct{}), good: time.Now()}
+	s.windows.New = func() any { return &buffers{window: make([]byte, window), piece: make([]byte, 0, piece)} }
+	cfg.Journal.Notify(s.durable, s.rolled)
+	return s
 }
 
-// Left is how many recordings are still here.
+// Left is how many recordings of sessions that are over are still here.
 func (s *Shipper) Left() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.left
 }
 
-// Wait returns when all uploads have ended, by success or by the context.
+// Wait returns when no upload is under way, by success or by the context.
 func (s *Shipper) Wait() { s.wg.Wait() }
 
-// Ship uploads the stream in the background and forgets it. Its end must have been told by a fact.
-func (s *Shipper) Ship(sid journal.SID) {
+// Follow ships a running session's stream, whose header and envelope are durable. head says what is sealed, frames that aren't durable yet included.
+func (s *Shipper) Follow(sid journal.SID, session name.SessionID, envelope statement.Hash, head func() transcript.Head) {
+	l := &line{sid: sid, session: session, envelope: envelope, head: head, began: time.Now()}
+	l.at.headAt = l.began
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines[sid] = l
+	l.since = l.began
+	s.after(l, gather)
+}
+
+// Ship ships what a former run left; its end must have been told.
+func (s *Shipper) Ship(st *Stream) {
+	l := &line{sid: st.SID, session: st.Session, envelope: st.Envelope, told: st.Told, final: st.Head, since: time.Now()}
+	l.at.begin(st.from)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lines[st.SID] != nil { // of this run after all
+		s.over(s.lines[st.SID], st.Told, st.Head)
+		return
+	}
+	s.lines[st.SID] = l
 	s.left++
+	s.queue(l)
+}
+
+// Over says that a followed session's end was told by a fact, which names the final head.
+func (s *Shipper) Over(sid journal.SID, told int64, final ledger.Head) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lines[sid]; l != nil {
+		s.over(l, told, final)
+	}
+}
+
+func (s *Shipper) over(l *line, told int64, final ledger.Head) {
+	if l.told == 0 {
+		s.left++
+	}
+	l.told, l.final, l.still = told, final, false
+	s.queue(l)
+}
+
+// Still returns when nothing touches the stream in the journal, until it is over: it is going to be read as it stands.
+func (s *Shipper) Still(sid journal.SID) {
+	for {
+		s.mu.Lock()
+		l := s.lines[sid]
+		if l == nil {
+			s.mu.Unlock()
+			return
+		}
+		l.still = true
+		turning := l.turning
+		if turning {
+			l.cancel()
+		}
+		s.mu.Unlock()
+		if !turning {
+			return
+		}
+		select {
+		case <-time.After(5 * time.Millisecond): // its call was ended
+		case <-s.ctx.Done():
+			s.wg.Wait()
+			return
+		}
+	}
+}
+
+// Hush returns when no head of the stream is signed any more: its end is about to be told, and nothing comes behind that.
+func (s *Shipper) Hush(sid journal.SID) {
+	s.mu.Lock()
+	l := s.lines[sid]
 	s.mu.Unlock()
+	if l != nil {
+		l.speak.Lock()
+		l.hushed = true
+		l.speak.Unlock()
+	}
+}
+
+// Pace returns when the session may go on making data in bulk. It waits only while the journal is half full, much of it is this session's, and the store
+// takes anything at all; not at an end. So a session is as fast as the store when the store is slower, and its neighbours' keystrokes find room.
+func (s *Shipper) Pace(sid journal.SID, ending *atomic.Bool) {
+	for !ending.Load() {
+		left, all := s.cfg.Journal.Room()
+		if left > all/2 {
+			return
+		}
+		s.mu.Lock()
+		l, moved := s.lines[sid], s.moved
+		goOn := l == nil || l.backlog <= left/16 || time.Since(s.good) > alive
+		s.mu.Unlock()
+		if goOn {
+			return
+		}
+		select {
+		case <-moved:
+		case <-time.After(alive / 20):
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// durable is the journal's word.
+func (s *Shipper) durable(e journal.Entry) {
+	if e.Kind != KindFrame {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lines[e.Stream]
+	if l == nil {
+		return
+	}
+	if l.backlog == 0 {
+		l.since = time.Now()
+	}
+	l.backlog += int64(len(e.Data))
+	if l.turning { // the turn sees to it
+		return
+	}
+	if l.backlog >= enough {
+		s.after(l, 0)
+	} else {
+		s.after(l, gather)
+	}
+}
+
+// rolled: a segment was taken into use. Streams that keep old ones move on, or an idle session would keep one as long as it lives.
+func (s *Shipper) rolled() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sweep || s.ctx.Err() != nil {
+		return
+	}
+	s.sweep = true
 	s.wg.Go(func() {
-		wait := backoff.NewExponentialBackOff()
-		wait.InitialInterval, wait.MaxInterval = 200*time.Millisecond, maxWait
-		for {
-			err := s.attempt(sid)
-			if err == nil {
-				s.mu.Lock()
-				s.left--
-				s.mu.Unlock()
-				return
-			}
-			if s.ctx.Err() != nil {
-				return
-			}
-			s.cfg.Logger.Warn("recording not stored yet", "stream", sid, "error", err)
-			select {
-			case <-time.After(wait.NextBackOff()):
-			case <-s.ctx.Done():
-				return
+		old := s.cfg.Journal.Old(max(1, s.cfg.Journal.Segments()/3))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sweep = false
+		for _, sid := range old {
+			if l := s.lines[sid]; l != nil && l.told == 0 {
+				l.old = true
+				s.after(l, 0)
 			}
 		}
 	})
 }
 
-func (s *Shipper) attempt(sid journal.SID) error {
-	select {
-	case s.room <- struct{}{}:
-		defer func() { <-s.room }()
-	case <-s.ctx.Done():
-		return s.ctx.Err()
+// after gives the line a turn in a while, or sooner if it was due sooner. A line that waits after an error isn't hurried.
+func (s *Shipper) after(l *line, d time.Duration) {
+	at := time.Now().Add(d)
+	if l.queued || l.still || l.at.failing || s.ctx.Err() != nil || !l.due.IsZero() && !at.Before(l.due) {
+		return
 	}
-	st, err := Inspect(s.cfg.Journal, sid)
-	if err != nil {
-		return err
+	if d <= 0 {
+		s.queue(l)
+		return
 	}
-	if st.Told == 0 {
-		return errors.New("the recording's end was not told")
-	}
-	if err := s.upload(st); err != nil {
-		return fmt.Errorf("uploading %s: %w", st.Header.Session, err)
-	}
-	return s.cfg.Journal.Forget(sid)
+	l.due = at
+	s.arm(l, d)
 }
 
-func (s *Shipper) upload(st *Stream) error {
-	id := st.Header.Session
-	call := func(f func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
-		defer cancel()
-		return f(ctx)
-	}
-	var have *api.Size
-	if err := call(func(ctx context.Context) (err error) {
-		have, err = s.cfg.Store.TranscriptSize(ctx, id)
-		return err
-	}); err != nil {
-		return err
-	}
-	if have.Size > st.Head.Bytes {
-		return fmt.Errorf("the store has %d bytes of %d", have.Size, st.Head.Bytes)
-	}
-	var buf bytes.Buffer
-	at := int64(0) // stream offset behind what was read
-	from := have.Size
-	flush := func() error {
-		if buf.Len() == 0 {
-			return nil
-		}
-		err := call(func(ctx context.Context) error {
-			_, err := s.cfg.Store.PutTranscript(ctx, id, from, buf.Bytes())
-			return err
+func (s *Shipper) arm(l *line, d time.Duration) {
+	if l.timer == nil {
+		l.timer = time.AfterFunc(d, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.queue(l)
 		})
-		from += int64(buf.Len())
-		buf.Reset()
-		return err
+		return
 	}
-	for f, err := range frames(s.cfg.Journal, st.SID) {
-		if err != nil {
-			return err
-		}
-		skip := min(max(0, have.Size-at), int64(len(f))) // the store has it
-		at += int64(len(f))
-		for f = f[skip:]; len(f) > 0; {
-			n := min(len(f), piece-buf.Len())
-			buf.Write(f[:n])
-			f = f[n:]
-			if buf.Len() == piece {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	// A finished stream takes nothing more; but finishing is said again, for the entry may not have been written then.
-	if !have.Finished {
-		if err := call(func(ctx context.Context) error { return s.cfg.Store.PutEnvelope(ctx, id, st.Envelope) }); err != nil {
-			return err
-		}
-	}
-	if err := s.cfg.Facts.WaitAcked(s.ctx, st.Told); err != nil {
-		return err
-	}
-	return call(func(ctx context.Context) error {
-		return s.cfg.Store.FinishTranscript(ctx, id, &api.FinishAsk{Head: st.Head, SHA256: st.SHA256})
-	})
+	l.timer.Reset(d)
 }
 
-// Stream is what the journal holds of a session.
-type Stream struct {
-	SID      journal.SID
-	Header   transcript.Header
-	Head     ledger.Head
-	SHA256   statement.Hash
-	Envelope []byte
-	Ended    bool  // has its END
-	Told     int64 // the fact that told its end; 0 if none did
+// queue puts the line where its turn comes.
+func (s *Shipper) queue(l *line) {
+	l.due = time.Time{}
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	switch {
+	case l.queued || l.still || l.gone || s.ctx.Err() != nil:
+		return
+	case l.turning:
+		l.again = true
+		return
+	}
+	l.queued = true
+	if l.told != 0 {
+		s.ended = append(s.ended, l)
+	} else {
+		s.running = append(s.running, l)
+	}
+	if s.turns < workers {
+		s.turns++
+		s.wg.Go(s.work)
+	}
 }
 
-// ErrNoStream says that the journal holds too little of a stream to be one: its recorder died before any channel was open.
-var ErrNoStream = errors.New("no recording was begun")
-
-// Inspect reads a session's stream as it stands in the journal.
-func Inspect(j *journal.Journal, sid journal.SID) (*Stream, error) {
-	st := &Stream{SID: sid}
-	var head transcript.Head
-	sum := sha256.New()
-	first := true
-	for e, err := range j.Read(sid) {
-		if err != nil {
-			return nil, err
+// next takes whose turn it is: of running sessions and of those that are over alternately, so that neither starves.
+func (s *Shipper) next() *line {
+	take := func(q *[]*line) *line {
+		l := (*q)[0]
+		*q = (*q)[1:]
+		if len(*q) == 0 {
+			*q = nil
 		}
-		if first && e.N != 0 {
-			return nil, fmt.Errorf("%w: its beginning is gone", ErrNoStream)
-		}
-		switch e.Kind {
-		case KindEnvelope:
-			st.Envelope = e.Data
-		case KindTold:
-			if len(e.Data) != 8 {
-				return nil, fmt.Errorf("stream %v: mark of %d bytes", sid, len(e.Data))
-			}
-			st.Told = int64(binary.BigEndian.Uint64(e.Data))
-		case KindFrame:
-			f, rest, ok := transcript.SplitFrame(e.Data)
-			if !ok || len(rest) != 0 {
-				return nil, fmt.Errorf("stream %v: entry %d is no frame", sid, e.N)
-			}
-			if first {
-				r, err := transcript.NewReader(bytes.NewReader(f))
-				if err != nil {
-					return nil, fmt.Errorf("stream %v: %w", sid, err)
-				}
-				st.Header = r.Header()
-			}
-			st.Ended = transcript.FrameType(f[4]) == transcript.TypeEnd
-			head = head.Add(f)
-			sum.Write(f)
-			st.Head.Bytes += int64(len(f))
-		default:
-			return nil, fmt.Errorf("stream %v: entry %d of unknown kind %#x", sid, e.N, byte(e.Kind))
-		}
-		first = false
+		return l
 	}
-	if head.Frames == 0 || st.Envelope == nil {
-		return st, ErrNoStream
+	ended := len(s.ended) > 0 && s.endedAt < maxEnded
+	if len(s.running) > 0 && !(ended && !s.last) {
+		s.last = false
+		return take(&s.running)
 	}
-	st.Head.Frames, st.Head.Chain = int64(head.Frames), statement.Hash(head.Chain)
-	st.SHA256 = statement.Hash(sum.Sum(nil))
-	return st, nil
-}
-
-// Copy writes a session's frames as the stream that they are.
-func Copy(w io.Writer, j *journal.Journal, sid journal.SID) error {
-	for f, err := range frames(j, sid) {
-		if err != nil {
-			return err
-		}
-		if _, err := w.Write(f); err != nil {
-			return err
-		}
+	if ended {
+		s.last = true
+		return take(&s.ended)
 	}
 	return nil
 }
 
-func frames(j *journal.Journal, sid journal.SID) func(func([]byte, error) bool) {
-	return func(yield func([]byte, error) bool) {
-		for e, err := range j.Read(sid) {
-			if err == nil && e.Kind != KindFrame {
-				continue
-			}
-			if !yield(e.Data, err) {
-				return
-			}
+// work gives turns until nobody waits for one.
+func (s *Shipper) work() {
+	b := s.windows.Get().(*buffers)
+	defer s.windows.Put(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.ctx.Err() == nil {
+		l := s.next()
+		if l == nil {
+			break
+		}
+		l.queued = false
+		if l.still {
+			continue
+		}
+		l.turning, l.again = true, false
+		ctx, cancel := context.WithCancel(s.ctx)
+		l.cancel = cancel
+		over := l.told != 0
+		if over {
+			s.endedAt++
+		}
+		s.mu.Unlock()
+		res, err := s.turn(ctx, l, b)
+		cancel()
+		s.mu.Lock()
+		if over {
+			s.endedAt--
+		}
+		l.turning = false
+		s.follow(l, res, err)
+	}
+	s.turns--
+}
+
+// follow decides when the line has its next turn.
+func (s *Shipper) follow(l *line, res result, err error) {
+	l.at.failing = false
+	var problem *api.Problem
+	switch {
+	case s.ctx.Err() != nil:
+	case errors.Is(err, errWaits): // for the CA to have its last fact: somebody waits for that
+		if l.again {
+			s.queue(l)
+		}
+	case errors.As(err, &problem) && problem.Code == api.CodeReading: // all is there
+		s.pause(l, firstWait)
+	case err != nil:
+		l.at.asked, l.at.target = false, nil
+		if l.at.tries%16 == 0 {
+			s.cfg.Logger.Warn("recording not stored yet", "session", l.session, "error", err)
+		}
+		s.pause(l, min(maxWait, firstWait<<min(l.at.tries, 6)))
+		l.at.tries++
+	case res.done:
+		if l.timer != nil {
+			l.timer.Stop()
+		}
+		l.gone = true
+		delete(s.lines, l.sid)
+		s.left--
+	case res.more || l.again || l.told != 0 || l.backlog >= enough:
+		l.at.tries = 0
+		s.queue(l)
+	default:
+		l.at.tries = 0
+		if l.backlog > 0 {
+			s.after(l, gather-time.Since(l.since))
+		}
+		if res.headIn > 0 {
+			s.after(l, res.headIn)
 		}
 	}
 }
 
-// Mark is the data of a KindTold entry.
-func Mark(fact int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(fact)) }
+// pause gives the line its next turn after a wait, whatever happens meanwhile.
+func (s *Shipper) pause(l *line, d time.Duration) {
+	l.due, l.at.failing = time.Now().Add(d), true
+	s.arm(l, d)
+}
+
+// sent is counted when the store has what was durable.
+func (s *Shipper) sent(l *line, bytes int) {
+	s.mu.Lock()
+	lag := time.Since(l.since)
+	s.good = time.Now()
+	l.backlog = max(0, l.backlog-int64(bytes))
+	l.since = s.good // what is left came later than what went
+	s.mu.Unlock()
+	if s.cfg.Sent != nil {
+		s.cfg.Sent(lag, bytes)
+	}
+}
+
+func (s *Shipper) stir() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.moved)
+	s.moved = make(chan struct{})
+}

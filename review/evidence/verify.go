@@ -418,7 +418,11 @@ func (c *checker) recording(s *ledger.Session, r io.Reader, envelope []byte) {
 		c.fail(where, "no entry says that it was stored")
 	}
 	final := transcript.Head{Frames: uint64(head.Frames), Chain: transcript.Hash(head.Chain)}
-	o := transcript.VerifyOptions{Final: &final}
+	o := transcript.VerifyOptions{Final: &final, Bytes: map[uint64]int64{}}
+	for _, a := range s.Heads {
+		o.Heads = append(o.Heads, transcript.Head{Frames: uint64(a.Frames), Chain: transcript.Hash(a.Chain)})
+		o.Bytes[uint64(a.Frames)] = a.Bytes
+	}
 	if envelope != nil {
 		o.Key = c.key(where, s, h, envelope)
 	}
