@@ -41,6 +41,8 @@ type Config struct {
 	Dir    string
 	Now    func() time.Time // nil is time.Now
 	Logger *slog.Logger     // nil is slog.Default
+	// Ready, if not nil, is called once the CA listens.
+	Ready func()
 	// Credentials is $CREDENTIALS_DIRECTORY, or "". Passphrase is asked for sealed keys where no credential holds it; nil can't be asked.
 	Credentials string
 	Passphrase  func() ([]byte, error)

@@ -40,6 +40,9 @@ func (c *CA) Serve(ctx context.Context) error {
 		return err
 	}
 	c.log.Info("serving", "listen", strings.Join(c.file.listens(), " "))
+	if c.cfg.Ready != nil {
+		c.cfg.Ready()
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -51,6 +51,8 @@ type Config struct {
 	Sources []netip.Addr
 	// Proxies are those whose PROXY v2 header is believed, and asked for. A header with an address from anybody else ends the connection.
 	Proxies []netip.Prefix
+	// Drain is how long what runs may go on after Serve was told to end; 0: it is cut at once.
+	Drain time.Duration
 	// Now is the wall clock; time.Now if nil.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -60,6 +62,7 @@ type Config struct {
 type trust struct {
 	clientCA, sessionCA, hostCA []ssh.PublicKey
 	ledgerKey                   string
+	jumps                       []name.Jump
 	origin                      string
 }
 
@@ -79,6 +82,9 @@ func parseTrust(s ledger.Site) (t trust, err error) {
 		if len(*l.to) == 0 {
 			return t, fmt.Errorf("no %s is pinned", l.name)
 		}
+	}
+	for _, j := range s.Jumps {
+		t.jumps = append(t.jumps, j.Name)
 	}
 	if t.ledgerKey, t.origin = s.LedgerKey, s.Origin; t.ledgerKey == "" || t.origin == "" {
 		return t, errors.New("no ledger is pinned")

@@ -97,6 +97,7 @@ type world struct {
 	segmentSize int64
 	fs          journal.FS
 	proxies     []netip.Prefix
+	drain       time.Duration
 }
 
 // newWorld starts everything; settings run before the jump does.
@@ -127,7 +128,7 @@ func (w *world) startJump(l net.Listener) {
 	if testing.Verbose() {
 		out = os.Stderr
 	}
-	w.j, err = New(Config{Name: "jump-a", Site: w.ca.site(), Key: w.ca.jumpKey, HostKey: w.ca.jumpHost, CA: w.ca, Journal: jour, Recovered: rec, Proxies: w.proxies,
+	w.j, err = New(Config{Name: "jump-a", Site: w.ca.site(), Key: w.ca.jumpKey, HostKey: w.ca.jumpHost, CA: w.ca, Journal: jour, Recovered: rec, Proxies: w.proxies, Drain: w.drain,
 		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	check(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -35,6 +35,7 @@ type Jump struct {
 	shipper   *ship.Shipper
 
 	unwrapping atomic.Int32 // connections of proxies whose header isn't read yet
+	opening    atomic.Int32 // sessions that the CA is asked for, or that reach for their host
 	unproxied  atomic.Int64 // the minute in which a proxy without a header was logged
 
 	mu       sync.Mutex
@@ -42,9 +43,13 @@ type Jump struct {
 	conns    map[net.Conn]struct{}
 	hostAlgs map[name.Host][]string
 	ears     ears
+	going    going
 	stopping bool
 	failure  error
 	failed   chan struct{}
+
+	hurry     chan struct{}
+	hurryOnce sync.Once
 }
 
 // New checks the configuration and reads what the journal holds.
@@ -60,7 +65,7 @@ func New(cfg Config) (*Jump, error) {
 		return nil, fmt.Errorf("opening jump: %w", err)
 	}
 	j := &Jump{cfg: cfg, log: cfg.Logger, source: firstSource(cfg.Sources), caps: caps{byNet: map[string]int{}},
-		sessions: map[*session]struct{}{}, conns: map[net.Conn]struct{}{}, hostAlgs: map[name.Host][]string{}, ears: ears{after: -1}, failed: make(chan struct{})}
+		sessions: map[*session]struct{}{}, conns: map[net.Conn]struct{}{}, hostAlgs: map[name.Host][]string{}, ears: ears{after: -1}, failed: make(chan struct{}), hurry: make(chan struct{})}
 	j.trust.Store(&t)
 	j.facts, err = facts.Open(facts.Config{Jump: cfg.Name, Origin: t.origin, Signer: cfg.Key, Journal: cfg.Journal, Sender: cfg.CA, Now: cfg.Now, Logger: cfg.Logger})
 	if err != nil {
@@ -81,7 +86,7 @@ const (
 	partingTimeout  = 3 * time.Second // of it, for sending
 )
 
-// Serve accepts people until ctx ends, then cuts, seals and tells.
+// Serve accepts people until ctx ends, lets them finish for Config.Drain, then cuts, seals and tells.
 func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -108,18 +113,22 @@ func (j *Jump) Serve(ctx context.Context, l net.Listener) error {
 	wg.Go(func() { accepted <- j.accept(l) })
 
 	var err error
-	reason, text := endStopped, "breakglass: session cut: this jump is going down. Nothing shown is missing.\r\nbreakglass: hint: your grant goes on: connect again"
 	select {
 	case <-ctx.Done():
+		err = j.drain(l, accepted, forgot)
 	case err = <-accepted:
-		accepted <- nil
 	case err = <-forgot:
-		err = fmt.Errorf("this jump's book is not the CA's: %w", err)
 	case <-j.failed:
-		reason, text = endFailed, "breakglass: session cut: the jump could not store what you would have seen next. Nothing shown is missing."
-		err = fmt.Errorf("%w: %w", ErrJournal, j.journalErr())
 	}
-	j.stop(l, reason, text)
+	reason, text := endStopped, "this jump is going down. Nothing shown is missing.\r\nbreakglass: hint: your grant goes on: "
+	if errors.Is(err, facts.ErrForgot) {
+		err = fmt.Errorf("this jump's book is not the CA's: %w", err)
+	}
+	if jerr := j.journalErr(); jerr != nil {
+		reason, text = endFailed, "the jump could not store what you would have seen next. Nothing shown is missing.\r\nbreakglass: hint: "
+		err = fmt.Errorf("%w: %w", ErrJournal, jerr)
+	}
+	j.stop(l, reason, "breakglass: session cut: "+text)
 	return err
 }
 
@@ -162,7 +171,7 @@ func (j *Jump) accept(l net.Listener) error {
 	}
 }
 
-// stop cuts what runs, seals and tells it, and gives the shipper a moment.
+// stop cuts what runs, seals and tells it, and gives the shipper a moment. text ends where the way back in follows.
 func (j *Jump) stop(l net.Listener, reason, text string) {
 	l.Close()
 	deadline := time.After(shutdownTimeout)
@@ -176,7 +185,7 @@ func (j *Jump) stop(l net.Listener, reason, text string) {
 	var wg sync.WaitGroup
 	for _, s := range running {
 		wg.Go(func() {
-			s.cut(reason, text)
+			s.cut(reason, text+j.elsewhere(s.target()))
 			s.close(reason)
 		})
 	}
@@ -329,12 +338,14 @@ func (j *Jump) recover() {
 
 // State is what the jump is doing.
 type State struct {
-	Sessions int   `json:"sessions"` // running
-	Unsent   int   `json:"unsent"`   // recordings that wait for the store
-	Facts    int64 `json:"facts"`
-	Acked    int64 `json:"acked"` // facts that the CA has
-	Names    int   `json:"names"` // hosts with a host certificate
-	Deaf     bool  `json:"deaf"`  // doesn't hear of revocations: the CA gives no sign of life
+	Sessions int `json:"sessions"` // running
+	// Draining is when the jump goes down; zero: it doesn't.
+	Draining time.Time `json:"draining,omitzero"`
+	Unsent   int       `json:"unsent"` // recordings that wait for the store
+	Facts    int64     `json:"facts"`
+	Acked    int64     `json:"acked"` // facts that the CA has
+	Names    int       `json:"names"` // hosts with a host certificate
+	Deaf     bool      `json:"deaf"`  // doesn't hear of revocations: the CA gives no sign of life
 }
 
 // State says what the jump is doing just now.
@@ -343,6 +354,7 @@ func (j *Jump) State() State {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.Sessions = len(j.sessions)
+	s.Draining = j.going.until.UTC()
 	s.Deaf = j.ears.deaf()
 	if j.shipper != nil {
 		s.Unsent = j.shipper.Left()

@@ -46,6 +46,8 @@ func printable(s string) string {
 func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSession []byte) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
+	j.opening.Add(1)
+	defer j.opening.Add(-1)
 	pre := d.early
 	d.early = nil
 	used := false
@@ -54,6 +56,9 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 			pre.release(nil, nil)
 		}
 	}()
+	if err := j.admits(target(c)); err != nil {
+		return nil, err
+	}
 	if j.journalErr() != nil {
 		return nil, say(j.journalErr(), "this jump can't record, so it opens nothing", "over another jump, if there is one: breakglass ssh --jump NAME "+target(c))
 	}

@@ -38,6 +38,7 @@ type session struct {
 	rec   *recorder
 
 	activeAt atomic.Int64 // nanoseconds since rec.began
+	noMore   atomic.Bool  // the client asked for no more sessions
 
 	mu       sync.Mutex
 	up       *upstream // nil until logged in; then it stays
@@ -154,10 +155,14 @@ func (s *session) notice(text string) {
 
 // greeting is what stands at the start on a terminal.
 func (s *session) greeting() []string {
-	return []string{
+	lines := []string{
 		fmt.Sprintf("breakglass: %s on %s as %s is recorded, all of it, as %s.", s.order.person, s.order.host, s.order.login, s.order.session),
 		fmt.Sprintf("breakglass: it runs under grant %s, until %s.", s.order.session.Request(), clockTime(s.ending())),
 	}
+	if until := s.j.goingAt(); !until.IsZero() {
+		lines = append(lines, s.j.goesDown(s, until))
+	}
+	return lines
 }
 
 func (s *session) ending() time.Time {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"breakglass/ca"
+	"breakglass/internal/notify"
 )
 
 // gcPercent lets the service's heap, some MiB, grow to five times what lives before it is collected: at the runtime's default a busy CA collects
@@ -26,6 +27,12 @@ func newServeCmd(a *app) *cobra.Command {
 			log := slog.New(slog.NewTextHandler(a.stderr, nil))
 			cfg := a.config(fd)
 			cfg.Logger = log
+			manager, err := notify.Find()
+			if err != nil {
+				log.Warn("the service manager is not told", "error", err)
+			}
+			listens := make(chan struct{})
+			cfg.Ready = func() { close(listens) }
 			c, err := ca.Open(cfg)
 			if err != nil {
 				return a.explainDir(err)
@@ -37,6 +44,7 @@ func newServeCmd(a *app) *cobra.Command {
 			}
 			defer stop()
 			defer reloadOnHangup(cmd.Context(), c, log)()
+			defer tellManager(cmd.Context(), manager, c, listens, log)()
 			if err := c.Serve(cmd.Context()); err != nil && cmd.Context().Err() == nil {
 				return err
 			}

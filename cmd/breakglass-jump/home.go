@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/crypto/ssh"
@@ -39,7 +40,17 @@ type config struct {
 		Segments   int `toml:"segments" comment:"recordings wait here until they are stored, running sessions' too; it only grows"`
 		SegmentMiB int `toml:"segment_mib"`
 	} `toml:"journal" comment:"lies in journal/ under this directory: give it a filesystem, better a device, of its own"`
+	Drain struct {
+		Seconds int `toml:"seconds" comment:"what runs may go on for so long after SIGTERM, while nobody new is let in; 0: it is cut at once. A second SIGTERM doesn't wait"`
+	} `toml:"drain"`
 }
+
+const (
+	// defaultDrain lets people finish a thought; whoever has more to do is told when it ends, and that another jump takes them.
+	defaultDrain = 10 * time.Minute
+	// maxDrain: a jump that is going down for longer than a day isn't.
+	maxDrain = 24 * time.Hour
+)
 
 // Journal sizes: 256 MiB holds what running sessions and an absent store may leave.
 const (
@@ -69,7 +80,8 @@ func (d directory) readConfig() (*config, error) {
 		return nil, fmt.Errorf("reading config: %w", err)
 	}
 	defer f.Close()
-	var c config
+	c := config{}
+	c.Drain.Seconds = int(defaultDrain / time.Second) // a file of before says nothing
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&c); err != nil {
 		var unknown *toml.StrictMissingError
 		var where *toml.DecodeError
@@ -117,6 +129,9 @@ func (c *config) check(path string) error {
 	}
 	if c.Journal.Segments < 3 || c.Journal.Segments > maxSegments || c.Journal.SegmentMiB < 1 || c.Journal.SegmentMiB > maxSegmentMiB {
 		bad("journal: %d segments of %d MiB", c.Journal.Segments, c.Journal.SegmentMiB)
+	}
+	if c.Drain.Seconds < 0 || c.Drain.Seconds > int(maxDrain/time.Second) {
+		bad("drain: %d seconds, want 0 to %d", c.Drain.Seconds, int(maxDrain/time.Second))
 	}
 	return errors.Join(errs...)
 }

@@ -52,6 +52,7 @@ func newJoinCmd() *cobra.Command {
 			}
 			c := &config{Name: token.Name, Listen: listen, Advertise: advertise, Source: source}
 			c.Journal.Segments, c.Journal.SegmentMiB = defaultSegments, defaultSegmentMiB
+			c.Drain.Seconds = int(defaultDrain / time.Second)
 			if err := c.check("flags"); err != nil {
 				return withHint(&usageError{err}, "breakglass-jump join TOKEN --listen IP:PORT --source IP [--advertise IP:PORT]")
 			}

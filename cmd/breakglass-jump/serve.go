@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +17,7 @@ import (
 	"breakglass/ca/api/client"
 	"breakglass/internal/listen"
 	"breakglass/internal/name"
+	"breakglass/internal/notify"
 	"breakglass/internal/proxyproto"
 	"breakglass/jump"
 	"breakglass/jump/facts"
@@ -37,7 +38,13 @@ func newServeCmd() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			return serve(cmd.Context(), directory(dir), log)
+			manager, err := notify.Find()
+			if err != nil {
+				log.Warn("the service manager is not told", "error", err)
+			}
+			ctx, hurry, stop := untilSignals(cmd.Context())
+			defer stop()
+			return serve(ctx, directory(dir), manager, hurry, log)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "the jump's directory")
@@ -45,7 +52,35 @@ func newServeCmd() *cobra.Command {
 	return cmd
 }
 
-func serve(ctx context.Context, d directory, log *slog.Logger) error {
+// untilSignals gives a context that SIGTERM or an interrupt ends, and a channel that is closed with the second of them.
+func untilSignals(ctx context.Context) (_ context.Context, hurry <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
+	second, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		for n := range 2 {
+			select {
+			case <-got:
+			case <-over:
+				return
+			}
+			if n == 0 {
+				cancel()
+			} else {
+				close(second)
+			}
+		}
+	}()
+	return ctx, second, sync.OnceFunc(func() {
+		signal.Stop(got)
+		close(over)
+		cancel()
+	})
+}
+
+// serve runs the jump until ctx ends and its people have finished, or hurry says not to wait for them.
+func serve(ctx context.Context, d directory, manager notify.Manager, hurry <-chan struct{}, log *slog.Logger) error {
 	c, err := d.readConfig()
 	if err != nil {
 		return err
@@ -89,19 +124,30 @@ func serve(ctx context.Context, d directory, log *slog.Logger) error {
 				log.Error("the changed site is not kept: the next start asks for it again", "error", err)
 			}
 		},
-		Journal: jour, Recovered: found, Sources: sources, Logger: log})
+		Journal: jour, Recovered: found, Sources: sources, Drain: time.Duration(c.Drain.Seconds) * time.Second, Logger: log})
 	if err != nil {
 		return errors.Join(err, jour.Close())
 	}
-	ls, err := listen.All(c.Listen)
+	ls, inherited, err := listen.Open(c.Listen, listen.OS{})
+	if errors.Is(err, listen.ErrInherited) {
+		err = withHint(err, "each ListenStream= of the socket unit has to stand in `listen` of "+d.path("config.toml")+", and nothing else")
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("serving: %w", err), jour.Close())
 	}
-	log.Info("serving", "jump", c.Name, "listen", c.Listen, "origin", pins.Site.Origin)
-	work, cancel := context.WithCancel(ctx)
+	log.Info("serving", "jump", c.Name, "listen", c.Listen, "inherited", inherited, "origin", pins.Site.Origin)
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what reports goes on while the jump drains
 	var wg sync.WaitGroup
 	wg.Go(func() { writeStatus(work, d, j, jour, log) })
-	err = j.Serve(work, listeners(ls).one())
+	wg.Go(func() { tellManager(work, manager, j, log) })
+	wg.Go(func() {
+		select {
+		case <-hurry:
+			j.Hurry()
+		case <-work.Done():
+		}
+	})
+	err = j.Serve(ctx, listen.Merge(ls))
 	cancel()
 	wg.Wait()
 	if errors.Is(err, facts.ErrForgot) {
@@ -109,105 +155,4 @@ func serve(ctx context.Context, d directory, log *slog.Logger) error {
 			"on the CA: breakglass-ca invite --jump NAME")
 	}
 	return errors.Join(err, jour.Close())
-}
-
-// writeStatus keeps status.json for `breakglass-jump status`.
-func writeStatus(ctx context.Context, d directory, j *jump.Jump, jour *journal.Journal, log *slog.Logger) {
-	var last status
-	for {
-		left, all := jour.Room()
-		s := status{State: j.State(), JournalLeft: left, JournalSize: all, PID: os.Getpid()}
-		if s != last {
-			b, err := json.Marshal(s)
-			if err == nil {
-				err = writeFile(d.path("status.json"), b)
-			}
-			if err != nil {
-				log.Warn("status not written", "error", err)
-			}
-			last = s
-		}
-		select {
-		case <-time.After(statusEvery):
-		case <-ctx.Done():
-			os.Remove(d.path("status.json"))
-			return
-		}
-	}
-}
-
-// writeFile replaces a file at once for readers; after a power cut nobody asks for it.
-func writeFile(path string, b []byte) error {
-	if err := os.WriteFile(path+".tmp", b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
-}
-
-// listeners are several addresses as one.
-type listeners []net.Listener
-
-func (ls listeners) Close() error {
-	var errs []error
-	for _, l := range ls {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(errs...)
-}
-
-func (ls listeners) one() net.Listener {
-	if len(ls) == 1 {
-		return ls[0]
-	}
-	m := &merged{listeners: ls, conns: make(chan accepted), closed: make(chan struct{})}
-	for _, l := range ls {
-		go m.accept(l)
-	}
-	return m
-}
-
-type accepted struct {
-	conn net.Conn
-	err  error
-}
-
-// merged hands out what any of its listeners accepts.
-type merged struct {
-	listeners
-	conns  chan accepted
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (m *merged) accept(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		select {
-		case m.conns <- accepted{c, err}:
-		case <-m.closed:
-			if c != nil {
-				c.Close()
-			}
-			return
-		}
-	}
-}
-
-func (m *merged) Accept() (net.Conn, error) {
-	select {
-	case a := <-m.conns:
-		return a.conn, a.err
-	case <-m.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (m *merged) Addr() net.Addr { return m.listeners[0].Addr() }
-
-func (m *merged) Close() (err error) {
-	m.once.Do(func() {
-		close(m.closed)
-		err = m.listeners.Close()
-	})
-	return err
 }

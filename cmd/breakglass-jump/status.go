@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,9 +22,10 @@ const statusEvery = time.Second
 // status is status.json.
 type status struct {
 	jump.State
-	JournalLeft int64 `json:"journal_left"`
-	JournalSize int64 `json:"journal_size"`
-	PID         int   `json:"pid"`
+	Running     []jump.Running `json:"running"`
+	JournalLeft int64          `json:"journal_left"`
+	JournalSize int64          `json:"journal_size"`
+	PID         int            `json:"pid"`
 }
 
 func newStatusCmd() *cobra.Command {
@@ -56,6 +59,9 @@ func newStatusCmd() *cobra.Command {
 				}{c.Name, pins.Site.Origin, c.Listen, s})
 			}
 			fmt.Fprintf(out, "%s of %s runs (process %d) on %v\n", c.Name, pins.Site.Origin, s.PID, c.Listen)
+			if !s.Draining.IsZero() {
+				fmt.Fprintf(out, "  DRAINING    lets nobody in, and is gone with the last session, at %s at the latest\n", s.Draining.Local().Format("15:04:05"))
+			}
 			fmt.Fprintf(out, "  sessions    %d running, %d recordings not stored yet\n", s.Sessions, s.Unsent)
 			fmt.Fprintf(out, "  facts       %d, of which the CA has %d\n", s.Facts, s.Acked)
 			fmt.Fprintf(out, "  hosts       %d names with a host certificate\n", s.Names)
@@ -63,12 +69,36 @@ func newStatusCmd() *cobra.Command {
 				fmt.Fprintln(out, "  DEAF        the CA gives no sign of life: what it revokes now goes on here until it does")
 			}
 			fmt.Fprintf(out, "  journal     %d of %d MiB free\n", s.JournalLeft>>20, s.JournalSize>>20)
-			return nil
+			return writeRunning(out, s.Running)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "the jump's directory")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
+}
+
+// writeRunning lists the sessions that run.
+func writeRunning(out io.Writer, list []jump.Running) error {
+	if len(list) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tperson\twhat\tsince\tuntil\tin\tout")
+	for _, r := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\n", r.ID, r.Person, r.Login, r.Host, r.Since.Local().Format("15:04:05"), r.Until.Local().Format("15:04:05"),
+			size(r.BytesIn), size(r.BytesOut))
+	}
+	return w.Flush()
+}
+
+func size(n int64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
 
 // readStatus also asks whether the process that wrote it is there: a killed one leaves its file behind.

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"breakglass/internal/loopback"
@@ -214,6 +215,9 @@ func (r *Road) End(name string, kill bool) {
 		return
 	}
 	p.Cmd.Process.Signal(os.Interrupt)
+	if strings.HasPrefix(name, "jump") {
+		p.Cmd.Process.Signal(syscall.SIGTERM) // a second time: it is not to wait for its people
+	}
 	select {
 	case <-p.done:
 	case <-time.After(stopTimeout):
