@@ -120,6 +120,10 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 			s.deny(nc, id, transcript.FromPerson, ssh.ConnectionFailed, "breakglass: malformed channel open")
 			return
 		}
+		if s.noMore.Load() { // OpenSSH PROTOCOL section 2.2; its sshd would end the connection
+			s.deny(nc, id, transcript.FromPerson, ssh.Prohibited, "breakglass: this client asked for no more sessions")
+			return
+		}
 	case forward.OpenLocal, forward.OpenLocalUnix:
 		if _, text := s.judgeForward(typ, nc.ExtraData()); text != "" {
 			s.deny(nc, id, transcript.FromPerson, ssh.Prohibited, text)

@@ -30,6 +30,7 @@ func (s *session) globalRequest(person ssh.Conn, req *ssh.Request) (ok bool, pay
 		if req.WantReply { // OpenSSH never wants one; waiting for the host's would hold up the others
 			break
 		}
+		s.noMore.Store(true)
 		if s.rec.now(globalEvent(transcript.Asked, transcript.FromPerson, req, "")) == nil {
 			s.up.client.SendRequest(req.Type, false, req.Payload)
 		}
