@@ -14,8 +14,8 @@ import (
 	"breakglass/transcript"
 )
 
-// outer is a connection under a user name that is no login: it may carry others, and is nothing itself.
-func (w *world) outer(g *grant) *ssh.Client {
+// carrier is a connection under a user name that is no login: it may carry others, and is nothing itself.
+func (w *world) carrier(g *grant) *ssh.Client {
 	w.t.Helper()
 	c, err := w.plain("who-ever", ssh.PublicKeys(withCert(w.t, g.cert, g.signer)))
 	check(w.t, err)
@@ -98,7 +98,7 @@ func TestAnOuterConnectionIsNoSession(t *testing.T) {
 		}, "unable to authenticate"},
 	} {
 		g := w.grant()
-		o := w.outer(g)
+		o := w.carrier(g)
 		err := c.do(o)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.is, err)
@@ -120,7 +120,7 @@ func TestAnOuterConnectionIsNoSession(t *testing.T) {
 func TestInnerConnectionsProveThemselves(t *testing.T) {
 	w := newWorld(t)
 	g := w.grant()
-	o := w.outer(g)
+	o := w.carrier(g)
 	defer o.Close()
 	mine := ssh.PublicKeys(withCert(t, g.cert, g.signer))
 
@@ -216,7 +216,7 @@ func TestUserNamesThatNameAHost(t *testing.T) {
 // An outer connection is bounded: in what it carries, and in how long it stays without.
 func TestAnOuterConnectionIsBounded(t *testing.T) {
 	w := newWorld(t)
-	o := w.outer(w.grant())
+	o := w.carrier(w.grant())
 	defer o.Close()
 	var open []ssh.Channel
 	for range maxInner + 3 {

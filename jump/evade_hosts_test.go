@@ -277,7 +277,7 @@ func TestNothingIsLeftOfHostileSessions(t *testing.T) {
 		client := w.client(g)
 		r := w.raw(client)
 		r.ask("exec", str("x"))
-		o := w.outer(w.grant())
+		o := w.carrier(w.grant())
 		if _, _, err := o.OpenChannel("direct-tcpip", tcpip("web01", 22)); err != nil {
 			t.Error(err)
 		}
