@@ -297,11 +297,13 @@ func (f *failingFile) Close() error         { return nil }
 func TestASessionThatCannotBeRecordedIsCut(t *testing.T) {
 	t.Run("the journal is full", func(t *testing.T) {
 		w := newWorld(t, func(w *world) { w.segments, w.segmentSize = 4, 4<<20 })
+		w.ca.storeGone(true)
 		g := w.grant()
 		r := run(t, nil, "sh", "-c", "ssh -F "+w.config(g)[1]+" web01 'cat /dev/zero' | wc -c; true")
 		if !strings.Contains(r.stderr, "disk full on jump-a") || !strings.Contains(r.stderr, "Nothing shown is missing") {
 			t.Errorf("%+v", r)
 		}
+		w.ca.storeGone(false)
 		rec := w.session(g, 1)
 		n := len(rec.data(transcript.KindOutput, 0))
 		var shown int

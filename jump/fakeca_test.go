@@ -55,6 +55,8 @@ type authority struct {
 	idle      int                           // seconds
 	forwards  []string                      // that every session has
 	down      bool                          // answers nothing
+	noStore   bool                          // answers nothing about recordings
+	slow      time.Duration                 // each call about recordings takes it
 	problem   *api.Problem                  // refuses sessions
 	mangle    func(*api.SessionAnswer)      // lies
 	asked     int                           // sessions asked for
@@ -328,8 +330,20 @@ func (a *authority) SendFacts(ctx context.Context, ask *api.FactsAsk) (*api.Fact
 	return &api.FactsAnswer{Number: int64(len(a.facts)), Hash: last}, nil
 }
 
+// open is up for the store.
+func (a *authority) open() error {
+	a.mu.Lock()
+	gone, slow := a.down || a.noStore, a.slow
+	a.mu.Unlock()
+	time.Sleep(slow)
+	if gone {
+		return errDown
+	}
+	return nil
+}
+
 func (a *authority) TranscriptSize(ctx context.Context, s name.SessionID) (*api.Size, error) {
-	if err := a.up(); err != nil {
+	if err := a.open(); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
@@ -339,7 +353,7 @@ func (a *authority) TranscriptSize(ctx context.Context, s name.SessionID) (*api.
 }
 
 func (a *authority) PutTranscript(ctx context.Context, s name.SessionID, offset int64, piece []byte) (*api.Size, error) {
-	if err := a.up(); err != nil {
+	if err := a.open(); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
@@ -355,7 +369,7 @@ func (a *authority) PutTranscript(ctx context.Context, s name.SessionID, offset 
 }
 
 func (a *authority) PutEnvelope(ctx context.Context, s name.SessionID, envelope []byte) error {
-	if err := a.up(); err != nil {
+	if err := a.open(); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -372,7 +386,7 @@ func (a *authority) PutEnvelope(ctx context.Context, s name.SessionID, envelope 
 
 // FinishTranscript takes only a head that a fact named before.
 func (a *authority) FinishTranscript(ctx context.Context, s name.SessionID, ask *api.FinishAsk) error {
-	if err := a.up(); err != nil {
+	if err := a.open(); err != nil {
 		return err
 	}
 	a.mu.Lock()
