@@ -64,6 +64,7 @@ type authority struct {
 	onlyAsked map[name.Host]bool            // names that only a question for them certifies
 	orders    []told                        // entries that jumps hear of
 	garble    func(*api.JumpOrders)         // lies about them
+	jumps     []ledger.SiteJump             // of the site
 }
 
 // testHost is a host as the policy has it.
@@ -131,7 +132,7 @@ func newAuthority(t testing.TB, dir string) *authority {
 func (a *authority) site() ledger.Site {
 	return ledger.Site{Name: "test", Profile: "demo", Origin: testOrigin, Epoch: 1, LedgerKey: a.vkey,
 		ClientCA: []string{authorizedKey(a.clientCA.PublicKey())}, SessionCA: []string{authorizedKey(a.sessionCA.PublicKey())},
-		HostCA: []string{authorizedKey(a.hostCA.PublicKey())}}
+		HostCA: []string{authorizedKey(a.hostCA.PublicKey())}, Jumps: a.jumps}
 }
 
 func sign(c *ssh.Certificate, k sshcert.Kind, ca ssh.Signer) (*ssh.Certificate, error) {

@@ -160,6 +160,10 @@ func (j *Jump) connected(ctx front.Context, nc net.Conn) net.Conn {
 		d.Close()
 		return nil
 	}
+	if d.host != "" && j.turnAway(d) {
+		d.Close()
+		return nil
+	}
 	ctx.SetValue(doorKey{}, d)
 	return d
 }

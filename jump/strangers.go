@@ -16,6 +16,7 @@ const (
 	refusedProxied   = "proxy_header"       // claims another address
 	refusedUnproxied = "no_proxy_header"    // a listed proxy that doesn't say whose connection it is
 	refusedBusy      = "too_many"           // a cap before the handshake
+	refusedShut      = "turned_away"        // this jump can open nothing just now, another may
 	refusedHandshake = "handshake_failed"   // no SSH, or nothing in common
 	refusedSlow      = "handshake_timeout"  // not proven in time
 	refusedNoCert    = "no_certificate"     // a plain key

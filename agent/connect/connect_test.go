@@ -70,32 +70,6 @@ func TestNoJump(t *testing.T) {
 	}
 }
 
-// TestTheSecondJumpIsTaken where the first is down.
-func TestTheSecondJumpIsTaken(t *testing.T) {
-	down, _ := net.Listen("tcp", "127.0.0.1:0")
-	addr := down.Addr().String()
-	down.Close()
-	up, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer up.Close()
-	c, err := Dial(t.Context(), []string{addr, up.Addr().String()}, "web01")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	s, err := up.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	got := make([]byte, len(Preamble("web01")))
-	if _, err := io.ReadFull(s, got); err != nil || !bytes.Equal(got, Preamble("web01")) {
-		t.Errorf("%q, %v", got, err)
-	}
-}
-
 // serve is an SSH server that checks the preamble and runs `cat` for every command.
 func serve(t *testing.T, host ssh.Signer, user ssh.PublicKey) string {
 	t.Helper()

@@ -65,13 +65,15 @@ func openConnection(ctx context.Context, jumps []string, host name.Host, stdin, 
 		if err != nil {
 			return err
 		}
-		for _, j := range p.Site.Jumps {
-			jumps = append(jumps, j.Addresses...)
+		me, err := h.LoadPerson()
+		if err != nil {
+			return err
 		}
+		jumps = connect.Order(me.Person, p.Site.Jumps)
 	}
 	c, err := connect.Dial(ctx, jumps, host)
 	if err != nil {
-		return err
+		return withHint(err, "breakglass status says which jumps answer")
 	}
 	return connect.Hand(c, stdin, stdout)
 }

@@ -15,8 +15,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"breakglass/agent/background"
+	"breakglass/agent/connect"
 	"breakglass/agent/sshconfig"
 	"breakglass/internal/name"
+	"breakglass/ledger"
 )
 
 const (
@@ -205,14 +207,9 @@ func (a *app) sshLine(g *background.Grant, jump string, s sshArgs) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	var addrs []string
-	for _, j := range g.Jumps {
-		if jump == "" || string(j.Name) == jump {
-			addrs = append(addrs, j.Addresses...)
-		}
-	}
-	if len(addrs) == 0 {
-		return nil, usagef("no jump named %q", jump)
+	addrs, err := a.jumpAddresses(g.Jumps, jump)
+	if err != nil {
+		return nil, err
 	}
 	known, err := a.knownHosts()
 	if err != nil {
@@ -225,6 +222,34 @@ func (a *app) sshLine(g *background.Grant, jump string, s sshArgs) ([]string, er
 	line := append(sshconfig.Args(opts), s.options...)
 	line = append(line, string(g.Host))
 	return append(line, s.rest...), nil
+}
+
+// jumpAddresses are those of the jump that was asked for, or of all in the order to try.
+func (a *app) jumpAddresses(jumps []ledger.SiteJump, only string) ([]string, error) {
+	var names, addrs []string
+	for _, j := range jumps {
+		names = append(names, string(j.Name))
+		if string(j.Name) == only {
+			addrs = append(addrs, j.Addresses...)
+		}
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return nil, withHint(errors.New("this site has no jump"), "an operator makes one: breakglass-ca invite --jump NAME")
+	case only == "":
+		me, err := a.home.LoadPerson()
+		if err != nil {
+			return nil, err
+		}
+		return connect.Order(me.Person, jumps), nil
+	case len(addrs) == 0:
+		return nil, withHint(usagef("no jump is named %q: there is %s", clean(only), strings.Join(names, ", ")), "breakglass status says which can be reached")
+	case len(addrs) == 1 && len(names) > 1:
+		// Tried twice, so that its answer is waited for: one of several tells there why it lets nobody in.
+		addrs = append(addrs, addrs...)
+	}
+	return addrs, nil
 }
 
 // sshUser is the login that stock ssh would take for the name.
