@@ -1,6 +1,7 @@
 package jump
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,10 @@ type doorConn struct {
 	left    atomic.Bool // its place among the unproven is free
 	early   *upstream
 	tried   bool // to open a session
-	once    sync.Once
+	told    bool // why it can't come in
+
+	certless bool // the client knows no certificates
+	once     sync.Once
 }
 
 type doorKey struct{}
@@ -76,6 +80,34 @@ func (d *doorConn) refuse(r *refusal) {
 	d.counted.Store(true)
 	d.j.strangers.count(r.reason, d.peer)
 	d.j.log.Debug("refused", "reason", r.reason, "peer", d.peer, "error", r.err)
+}
+
+// readIdentification reads on to the end of the client's first line (RFC 4253 section 4.2: at most 255 bytes) and keeps it for SSH. What doesn't come in
+// time is not waited for.
+func (d *doorConn) readIdentification() {
+	const limit = 255
+	for b := make([]byte, limit); len(d.head) < limit && !bytes.ContainsRune(d.head, '\n'); {
+		n, err := d.quickConn.Read(b[:limit-len(d.head)])
+		d.head = append(d.head, b[:n]...) // perhaps more than the line: it is all SSH's
+		if err != nil {
+			break
+		}
+	}
+	d.certless = bytes.HasPrefix(d.head, []byte("SSH-2.0-"+certless))
+}
+
+// certless begins the identification of the one client still in use that knows no certificates. It can't come in: all that it gets is a word why, and to hear
+// that it needs a MAC that nobody else is offered.
+const certless = "dropbear"
+
+// explain tells a client that can't come in at all why. Others hear nothing at the query: they may offer the right certificate next.
+func (d *doorConn) explain(r *refusal) {
+	if r.reason != refusedNoCert || d.told || !d.certless {
+		return
+	}
+	d.told = true
+	d.meta.SendAuthBanner("breakglass: error: this client knows no certificates, and a plain key opens nothing here\n" +
+		"breakglass: hint: OpenSSH, PuTTY 0.78 or newer, or paramiko: breakglass ssh " + printable(d.meta.User()) + "\n")
 }
 
 // caps bounds who proved nothing yet, and who is no session yet.
@@ -204,6 +236,9 @@ func (d *doorConn) readPreamble() error {
 			return err
 		}
 		d.head = b[:n]
+		if n == len(proxyproto.Start) {
+			d.readIdentification()
+		}
 		return nil // no preamble: an identification string, or a client that waits for ours
 	}
 	if err != nil {
@@ -239,6 +274,9 @@ func (j *Jump) serverConfig(ctx front.Context) *ssh.ServerConfig {
 		PublicKeyAuthAlgorithms: []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256},
 		// The one place from which the user name is true at each attempt: gliderlabs' context keeps the first (its context.go).
 		PreAuthConnCallback: func(c ssh.ServerPreAuthConn) { d.meta = c },
+	}
+	if d.certless {
+		cfg.MACs = append(cfg.MACs, ssh.HMACSHA256)
 	}
 	asked := d.host
 	if asked == "" {
@@ -279,6 +317,7 @@ func (j *Jump) offered(ctx front.Context, key front.PublicKey) (ok bool) {
 	c, w, r := d.judge(key, d.meta.User())
 	if r != nil {
 		d.refuse(r)
+		d.explain(r)
 		return false
 	}
 	if w != wayPlain && w != wayOuter { // those may never come to that host
@@ -291,6 +330,9 @@ func (j *Jump) offered(ctx front.Context, key front.PublicKey) (ok bool) {
 func (j *Jump) proven(ctx front.Context, d *doorConn, meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	// Judged again, on what was proven and on nothing that the query left behind.
 	c, w, r := d.judge(key, meta.User())
+	if r == nil && d.certless { // it says that it knows none: then nobody comes in with what it alone was offered
+		r = &refusal{refusedNoCert, nil}
+	}
 	if r != nil {
 		d.refuse(r)
 		return nil, r
