@@ -263,13 +263,6 @@ type Status struct {
 	OnCall   []OnCallStatus
 }
 
-// JumpStatus is one jump's line.
-type JumpStatus struct {
-	Name      name.Jump
-	Addresses []string
-	Facts     int64
-}
-
 // Status reads the status.
 func (c *CA) Status(ctx context.Context) (*Status, error) {
 	st := &Status{}
@@ -292,19 +285,11 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		st.Recipients = len(r)
-		jumps, err := tx.Jumps()
-		if err != nil {
+		if st.Jumps, err = c.jumpStatus(tx); err != nil {
 			return err
 		}
-		for _, j := range jumps {
-			st.Jumps = append(st.Jumps, JumpStatus{j.Jump.Name, j.Jump.Addresses, j.Number})
-		}
-		sessions, err := tx.Sessions("", maxSessions)
-		for _, s := range sessions {
-			if s.State == "open" {
-				st.OpenSessions++
-			}
-		}
+		open, err := tx.OpenSessions()
+		st.OpenSessions = len(open)
 		return err
 	})
 	if err == nil {

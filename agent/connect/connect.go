@@ -122,12 +122,28 @@ func Dial(ctx context.Context, addrs []string, host name.Host) (*Conn, error) {
 	return nil, fmt.Errorf("%w: %w", ErrNoJump, errors.Join(errs...))
 }
 
+// Probe says whether a jump at that address answers, and lets people in as far as it can tell before it knows who asks. host is any that it may
+// show a certificate for: its own name.
+func Probe(ctx context.Context, addr string, host name.Host) error {
+	c, err := try(ctx, addr, host, true, func() {})
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+// errSilent is what a hung jump looks like, or a machine in between that takes connections for one.
+var errSilent = errors.New("it takes connections and says nothing")
+
 // try reaches one address; wait says that its SSH has to answer.
 func try(ctx context.Context, addr string, host name.Host, wait bool, reached func()) (*Conn, error) {
 	d := net.Dialer{Timeout: dialTime}
 	nc, err := d.DialContext(ctx, "tcp", addr)
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		err = op.Err // its address is said already
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	reached()
 	c := &Conn{TCPConn: nc.(*net.TCPConn)}
@@ -146,6 +162,9 @@ func try(ctx context.Context, addr string, host name.Host, wait bool, reached fu
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) }) // another was taken
 	err = c.speaks()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fail(errSilent)
+	}
 	if !stop() { // the deadline may be set just now
 		return fail(errors.Join(err, ctx.Err()))
 	}

@@ -65,6 +65,10 @@ type jumpStatus struct {
 	Name      string   `json:"name"`
 	Addresses []string `json:"addresses"`
 	Facts     int64    `json:"facts"`
+	// Heard is its last call; absent: none since the CA's start.
+	Heard    time.Time `json:"heard,omitzero"`
+	Sessions int       `json:"sessions"`
+	Behind   int       `json:"not_stored"` // recordings of sessions that are over
 }
 
 func statusOfCA(s *ca.Status) statusJSON {
@@ -82,7 +86,7 @@ func statusOfCA(s *ca.Status) statusJSON {
 		out.OnCall = append(out.OnCall, onCall{string(l.Name), l.File, l.Written, l.People, l.Fault})
 	}
 	for _, j := range s.Jumps {
-		out.Jumps = append(out.Jumps, jumpStatus{string(j.Name), j.Addresses, j.Facts})
+		out.Jumps = append(out.Jumps, jumpStatus{string(j.Name), j.Addresses, j.Facts, j.Heard, j.Sessions, j.Behind})
 	}
 	return out
 }
@@ -130,7 +134,22 @@ func (a *app) printStatus(s *ca.Status) {
 		line("jumps", "none: breakglass-ca invite --jump NAME")
 	}
 	for _, j := range s.Jumps {
-		line("jump", "%s at %s, %s reported", j.Name, strings.Join(j.Addresses, ", "), count(int(j.Facts), "fact"))
+		line("jump", "%s at %s, %s, %s, %s not stored yet, %s reported", j.Name, strings.Join(j.Addresses, ", "), heardOf(j.Heard, time.Now()),
+			count(j.Sessions, "session"), count(j.Behind, "recording"), count(int(j.Facts), "fact"))
+	}
+}
+
+// heardLately is how long a jump that serves may be silent: it calls every three seconds.
+const heardLately = 10 * time.Second
+
+func heardOf(at, now time.Time) string {
+	switch silent := now.Sub(at); {
+	case at.IsZero():
+		return "NOT HEARD since the CA's start"
+	case silent > heardLately:
+		return fmt.Sprintf("NOT HEARD for %v", silent.Round(time.Second))
+	default:
+		return fmt.Sprintf("heard %v ago", silent.Round(100*time.Millisecond))
 	}
 }
 

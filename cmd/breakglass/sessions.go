@@ -21,7 +21,7 @@ import (
 func newSessionsCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "sessions [ID]",
-		Short: "List what was recorded, newest first (needs a pass: one touch in 15 minutes)",
+		Short: "List what runs and what was recorded on all jumps, what runs first, then the newest (needs a pass: one touch in 15 minutes)",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.pass(cmd.Context())
@@ -43,7 +43,15 @@ func newSessionsCmd(a *app) *cobra.Command {
 }
 
 func (a *app) printSessions(list []api.SessionState) error {
-	slices.SortStableFunc(list, func(x, y api.SessionState) int { return y.Opened.Compare(x.Opened) })
+	slices.SortStableFunc(list, func(x, y api.SessionState) int {
+		if open := x.State == "open"; open != (y.State == "open") {
+			if open {
+				return -1
+			}
+			return 1
+		}
+		return y.Opened.Compare(x.Opened)
+	})
 	if a.json {
 		if list == nil {
 			list = []api.SessionState{}
@@ -61,7 +69,7 @@ func (a *app) printSessions(list []api.SessionState) error {
 
 func writeSessions(out io.Writer, list []api.SessionState) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\topened\tperson\twhat\tstate\tlength\tfrom\twhy")
+	fmt.Fprintln(w, "ID\topened\tperson\twhat\tstate\tlength\tjump\tfrom\twhy")
 	for _, s := range list {
 		state := s.State
 		if !s.Stored && state != "open" {
@@ -74,8 +82,8 @@ func writeSessions(out io.Writer, list []api.SessionState) error {
 		if s.State == "open" {
 			length = "until " + s.Until.Local().Format("15:04")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\n", clean(string(s.ID)), s.Opened.Local().Format("02 Jan 15:04"), clean(string(s.Person)),
-			clean(string(s.Login)), clean(string(s.Host)), clean(state), length, clean(s.Peer), clean(short(s.Reason, 50)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\t%s\n", clean(string(s.ID)), s.Opened.Local().Format("02 Jan 15:04"), clean(string(s.Person)),
+			clean(string(s.Login)), clean(string(s.Host)), clean(state), length, clean(string(s.Jump)), clean(s.Peer), clean(short(s.Reason, 50)))
 	}
 	return w.Flush()
 }

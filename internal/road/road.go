@@ -76,6 +76,7 @@ type Road struct {
 	PeerAddress string // of StartPeer's sshd
 	People      map[string]*Person
 
+	jumps []string // of JoinJump
 	mu    sync.Mutex
 	procs map[string]*Proc
 }
@@ -153,6 +154,11 @@ func output(cmd *exec.Cmd) (string, error) {
 
 // spawn starts a program that stays, and waits until its address answers.
 func (r *Road) spawn(ctx context.Context, name, address string, env []string, program string, args ...string) error {
+	return r.start(ctx, name, address, env, nil, program, args...)
+}
+
+// start is spawn with descriptors for the program, from 3 on.
+func (r *Road) start(ctx context.Context, name, address string, env []string, files []*os.File, program string, args ...string) error {
 	logPath := filepath.Join(r.Dir, name+".log")
 	f, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -160,7 +166,7 @@ func (r *Road) spawn(ctx context.Context, name, address string, env []string, pr
 	}
 	defer f.Close()
 	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = f, f, files
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = leavesNothing()
 	if err := cmd.Start(); err != nil {
@@ -193,7 +199,10 @@ func (r *Road) spawn(ctx context.Context, name, address string, env []string, pr
 	}
 }
 
-// Proc gives a running program: "ca", "jump" or "sshd".
+// Ended is closed when the program has ended.
+func (p *Proc) Ended() <-chan struct{} { return p.done }
+
+// Proc gives a running program: "ca", "jump", "sshd", or what JoinJump made.
 func (r *Road) Proc(name string) *Proc {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,7 +246,7 @@ func (r *Road) Stop() {
 			k.Close()
 		}
 	}
-	for _, n := range []string{"jump", "ca", "sshd"} {
+	for _, n := range append(r.jumps, "jump", "ca", "sshd") {
 		r.End(n, false)
 	}
 }
