@@ -220,7 +220,7 @@ func TestKilledBehindATrim(t *testing.T) {
 			kill := w.startChild()
 			g := w.grant()
 			received := filepath.Join(w.dir, "received")
-			command := map[string]string{"output": "while :; do seq 1000000; done", "input": "cat > " + received}[direction]
+			command := map[string]string{"output": "while seq 1000000; do :; done", "input": "cat > " + received}[direction]
 			cmd := exec.Command("ssh", append(w.config(g), "web01", command)...)
 			var printed watched
 			cmd.Stdout = &printed
