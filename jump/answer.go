@@ -41,6 +41,7 @@ type order struct {
 	forwards   []forward.Forward
 	left       time.Duration // to the grant's end, by the CA's clock
 	grace      time.Duration // without the CA's sign of life
+	budget     int64         // bytes
 }
 
 // checkAnswer holds the answer against the question.
@@ -133,6 +134,12 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 	}
 	if d.grace = time.Duration(o.Grace) * time.Second; d.grace <= 0 {
 		d.grace = defaultGrace
+	}
+	switch d.budget = o.Budget; {
+	case d.budget == 0:
+		d.budget = defaultBudget
+	case d.budget < 0:
+		return nil, bad("a budget of %d bytes", d.budget)
 	}
 	// Both times are the CA's: our own clock has no say.
 	if d.left = o.Until.Sub(a.Now); d.left <= 0 {

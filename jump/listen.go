@@ -302,6 +302,7 @@ func (s *session) extend(key string, until time.Time, left time.Duration) {
 	}
 	s.extended = time.Now().Add(left)
 	s.mu.Unlock()
+	s.budget.more()
 	s.rec.later(act(0, "extended", "the grant ends at "+until.UTC().Format(time.RFC3339)))
 	s.notice(fmt.Sprintf("breakglass: your grant was extended: it ends at %s.", clockTime(until)))
 }

@@ -80,6 +80,8 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	}
 	log := j.log.With("session", o.session)
 	s := &session{j: j, order: o, until: o.opened.Until.Time, channels: map[*channel]struct{}{}, done: make(chan struct{})}
+	s.budget.each = o.budget
+	s.budget.all.Store(o.budget)
 	_, door := d.way.words()
 	if s.rec, err = j.newRecorder(o, door, s.failed); err != nil {
 		log.Error("recorder not begun", "error", err)

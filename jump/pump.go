@@ -44,6 +44,10 @@ func (p *pump) run() {
 		}
 		n, err := p.from.Read(buf)
 		if n > 0 && p.failed() == nil {
+			if err := p.s.spend(n); err != nil {
+				p.fail(err)
+				continue
+			}
 			p.s.active()
 			c := chunk{data: buf[:n]}
 			c.durable = p.s.rec.later(transcript.Event{Kind: p.kind, Chan: p.id, Data: c.data})
@@ -76,6 +80,15 @@ func (p *pump) run() {
 		p.space.Wait()
 	}
 	p.mu.Unlock()
+}
+
+// fail makes err the reason why nothing more is passed on.
+func (p *pump) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
 }
 
 func (p *pump) failed() error {

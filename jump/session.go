@@ -26,6 +26,7 @@ const (
 	endFailed      = "journal_failed"   //
 	endStopped     = "jump_stopped"     //
 	endPanic       = "panic"            //
+	endBudget      = "budget"           // it has carried all that it may
 	endRevoked     = "revoked"          // it, its grant, key, person or jump
 	endWrongHost   = "wrong_host_key"   // never had a channel
 	endUnreachable = "host_unreachable" // never had a channel
@@ -59,6 +60,7 @@ type session struct {
 	timers   []*time.Timer
 
 	remotes remotes
+	budget  budget
 
 	wg   sync.WaitGroup // everything that passes or records
 	once sync.Once

@@ -261,6 +261,7 @@ type SessionOpened struct {
 	Until       Time           `json:"until"`
 	IdleSeconds int            `json:"idle_seconds"`
 	Grace       int            `json:"grace_seconds,omitempty"` // how long it may run without the CA's sign of life
+	Budget      int64          `json:"budget,omitempty"`        // bytes that it may carry, both ways together; each extension brings as much again
 	Forwards    []string       `json:"forwards,omitempty"`
 	Recipients  []string       `json:"recipients"` // age recipients
 	Readers     []name.Person  `json:"readers"`    // whose they are

@@ -43,7 +43,7 @@ func TestMonsters(t *testing.T) {
 			}
 			start := time.Now()
 			_, err := policy.Parse("policy.toml", []byte(c.text))
-			if took := time.Since(start); took > 20*time.Second { // a second or three; before there were bounds, minutes to hours
+			if took := time.Since(start); took > 5*time.Minute { // a second or three on a machine with nothing else to do; before there were bounds, hours
 				t.Errorf("it took %v", took)
 			}
 			var le *policy.LoadError

@@ -232,6 +232,7 @@ func (c *compiler) always(f *file) {
 	a.MaxMinutes = c.number(in.MaxMinutes, at("max_minutes"), DefaultMaxMinutes, 1, MaxGrantMinutes)
 	a.Grace = c.duration(in.Grace, at("grace"), DefaultGrace)
 	a.Idle = c.duration(in.Idle, at("idle"), DefaultIdle)
+	a.Budget = c.size(in.Budget, at("budget"), DefaultBudget)
 	a.Override = c.override(in.Override, at("override"), DefaultOverride)
 	c.measures(in, at)
 	c.placeMeasures(in, at)
@@ -496,6 +497,7 @@ func (c *compiler) rule(in *fileRule, i int) {
 	r.Override = c.override(in.Override, at("override"), 0)
 	r.Wait = c.duration(in.Wait, at("wait"), DefaultWait)
 	r.Idle = c.duration(in.Idle, at("idle"), c.p.Always.Idle)
+	r.Budget = c.size(in.Budget, at("budget"), c.p.Always.Budget)
 	r.ReasonMin = max(c.p.Always.ReasonMin, c.number(in.ReasonMin, at("reason_min"), 0, 1, maxReasonMin))
 	if c.ix.has(at("ticket")...) {
 		r.Ticket = in.Ticket

@@ -41,7 +41,8 @@ type Decision struct {
 	Approvers []name.Person `json:"approvers,omitempty"` // who may give them: never the requester
 	Wait      time.Duration `json:"wait,omitempty"`      // how long the request waits for them
 	Idle      time.Duration `json:"idle,omitempty"`
-	Added     []Added       `json:"added,omitempty"` // circumstances that each want an approval more; counted in Approvals
+	Budget    int64         `json:"budget,omitempty"` // bytes that a session may carry
+	Added     []Added       `json:"added,omitempty"`  // circumstances that each want an approval more; counted in Approvals
 	// Override is how long a request of this kind has to wait before an override may replace what is missing; 0: never.
 	Override   time.Duration `json:"override,omitempty"`
 	Overridden int           `json:"overridden,omitempty"` // how many missing approvals this override replaces
@@ -186,7 +187,7 @@ func (e *evaluation) skip(r *Rule, what, whom string) {
 
 // granted is the decision of a rule all of whose conditions hold.
 func (e *evaluation) granted(r *Rule) Decision {
-	d := Decision{Outcome: Allow, Rule: r.Name, Why: r.Why, Minutes: min(r.Minutes, e.p.Always.MaxMinutes), Approvals: r.Approvals, Idle: r.Idle, Forwards: e.req.Forwards}
+	d := Decision{Outcome: Allow, Rule: r.Name, Why: r.Why, Minutes: min(r.Minutes, e.p.Always.MaxMinutes), Approvals: r.Approvals, Idle: r.Idle, Budget: r.Budget, Forwards: e.req.Forwards}
 	if e.req.Minutes > 0 {
 		d.Minutes = min(d.Minutes, e.req.Minutes)
 	}

@@ -292,7 +292,7 @@ func TestDecisionFields(t *testing.T) {
 	a := usual()
 	forwards("local db01:5432")(&a)
 	d := policy.Decide(p, a.req, a.facts)
-	want := policy.Decision{Outcome: policy.Allow, Rule: "home", Why: "On-call, web and balancers, from DE or NL.", Minutes: 30, Idle: 5 * time.Minute, Forwards: a.req.Forwards}
+	want := policy.Decision{Outcome: policy.Allow, Rule: "home", Why: "On-call, web and balancers, from DE or NL.", Minutes: 30, Idle: 5 * time.Minute, Budget: policy.DefaultBudget, Forwards: a.req.Forwards}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Error(diff)
 	}
@@ -301,7 +301,7 @@ func TestDecisionFields(t *testing.T) {
 	at(from("203.0.113.9", "BR", policy.No))(&a)
 	d = policy.Decide(p, a.req, a.facts)
 	want = policy.Decision{Outcome: policy.Ask, Rule: "away", Why: "From elsewhere one lead agrees.", Minutes: 20, Approvals: 1, Missing: 1,
-		Approvers: []name.Person{"carol", "dan"}, Wait: 10 * time.Minute, Idle: 15 * time.Minute}
+		Approvers: []name.Person{"carol", "dan"}, Wait: 10 * time.Minute, Idle: 15 * time.Minute, Budget: policy.DefaultBudget}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Error(diff)
 	}

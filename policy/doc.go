@@ -73,6 +73,7 @@
 //	max_grants = 5                # of one person at once
 //	grace = "30m"                 # how long sessions go on without the CA's heartbeat
 //	idle = "15m"                  # a session without input or output ends
+//	budget = "16 GiB"             # what a session may carry, both ways together; each extension brings as much again
 //
 //	[jumps.jump-a]
 //	address = ["203.0.113.10:22"] # where people reach it
@@ -118,6 +119,7 @@
 //	ticket = "INC-[0-9]+"         # regular expression for the whole ticket
 //	forwards = ["local db01:5432"]
 //	idle = "5m"
+//	budget = "512 MiB"
 //	drill = true                  # answers drills only; other rules answer drills and real requests alike
 //
 //	[[test]]

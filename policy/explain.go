@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"breakglass/internal/bytesize"
 )
 
 // Explain tells a person each check that Decide makes, with the line of the file that makes it, and the decision. It
@@ -50,7 +52,7 @@ func Explain(p *Policy, req Request, facts Facts) string {
 	b.WriteString("\n")
 	switch d.Outcome {
 	case Allow:
-		fmt.Fprintf(&b, "  %d min, idle limit %s\n", d.Minutes, short(d.Idle))
+		fmt.Fprintf(&b, "  %d min, idle limit %s, %s a session\n", d.Minutes, short(d.Idle), bytesize.Text(d.Budget))
 	case Ask:
 		fmt.Fprintf(&b, "  %d of %d approvals missing, from %s, within %s; then %d min\n", d.Missing, d.Approvals, words(d.Approvers), short(d.Wait), d.Minutes)
 		if d.Override > 0 {

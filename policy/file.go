@@ -76,6 +76,7 @@ type fileAlways struct {
 	MaxMinutes    int      `toml:"max_minutes"`
 	Grace         string   `toml:"grace"`
 	Idle          string   `toml:"idle"`
+	Budget        string   `toml:"budget"`
 	Approvers     []string `toml:"approvers"`
 	Override      string   `toml:"override"`
 }
@@ -151,6 +152,7 @@ type fileRule struct {
 	Ticket    string   `toml:"ticket"`
 	Forwards  []string `toml:"forwards"`
 	Idle      string   `toml:"idle"`
+	Budget    string   `toml:"budget"`
 	Drill     bool     `toml:"drill"`
 }
 

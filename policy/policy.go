@@ -103,6 +103,7 @@ type Always struct {
 	MaxMinutes    int
 	Grace         time.Duration // how long sessions go on without the CA's heartbeat
 	Idle          time.Duration
+	Budget        int64 // bytes that a session may carry
 	// Approvers give the approvals that something adds (Added) to a rule that asks for none itself; sorted.
 	Approvers []name.Person
 	// Override is how long a request has to wait before an added approval may be replaced by an override.
@@ -176,7 +177,8 @@ type Rule struct {
 	Ticket     string
 	Forwards   []Forward
 	Idle       time.Duration
-	Drill      bool // answers drills only
+	Budget     int64 // bytes that a session may carry
+	Drill      bool  // answers drills only
 	Line       int
 
 	who, approvers map[name.Person]bool
