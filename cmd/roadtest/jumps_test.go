@@ -106,6 +106,12 @@ func TestTwoJumps(t *testing.T) {
 			t.Errorf("%v\n%s", err, ca)
 		}
 	}
+	if out, err := alice.Run(ctx, "breakglass", "extend", strings.Split(open[jumpB], "/")[0]); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, x := range []*terminal{first, second} {
+		x.until("your grant was extended: it ends at ")
+	}
 	if out, err := bob.Run(ctx, "breakglass", "kill", open[jumpB], "--reason", "what is this"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
