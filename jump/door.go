@@ -111,7 +111,7 @@ type lobby struct {
 func (j *Jump) newLobby(ctx front.Context, d *doorConn, c *claim, id []byte) (*lobby, error) {
 	if j.caps.outers.Add(1) > maxOuters {
 		j.caps.outers.Add(-1)
-		return nil, say(errors.New("too many connections"), "this jump is full", "over another jump, if there is one: breakglass ssh --jump NAME "+target(c))
+		return nil, say(errors.New("too many connections"), "this jump is full", j.elsewhere(target(c)))
 	}
 	l := &lobby{j: j, d: d, ctx: ctx, claim: c, id: id}
 	wait := outerIdle

@@ -60,11 +60,11 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 		return nil, err
 	}
 	if j.journalErr() != nil {
-		return nil, say(j.journalErr(), "this jump can't record, so it opens nothing", "over another jump, if there is one: breakglass ssh --jump NAME "+target(c))
+		return nil, say(j.journalErr(), "this jump can't record, so it opens nothing", j.elsewhere(target(c)))
 	}
 	if left, _ := j.cfg.Journal.Room(); left < 2*journalLow {
 		return nil, say(errors.New("journal is full"), "this jump has no room to record another session: recordings wait for the store",
-			"over another jump, if there is one: breakglass ssh --jump NAME "+target(c))
+			j.elsewhere(target(c)))
 	}
 	_, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -85,10 +85,10 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	_, door := d.way.words()
 	if s.rec, err = j.newRecorder(o, door, s.failed); err != nil {
 		log.Error("recorder not begun", "error", err)
-		return nil, say(err, "the session can't be recorded, so it isn't opened", "over another jump, if there is one: breakglass ssh --jump NAME "+target(c))
+		return nil, say(err, "the session can't be recorded, so it isn't opened", j.elsewhere(target(c)))
 	}
 	if !j.keepSession(s) {
-		return nil, s.never(endStopped, say(errors.New("stopping"), "this jump is going down or full", "breakglass ssh "+s.target()))
+		return nil, s.never(endStopped, say(errors.New("stopping"), "this jump is going down or full", j.elsewhere(s.target())))
 	}
 	if h := j.expect(o); h != nil { // heard while the CA's answer was on its way
 		s.cut(endRevoked, h.text())

@@ -256,7 +256,7 @@ func (s *session) failed(err error) {
 		return // the writer closes at the end; not news
 	}
 	go s.cut(reason, fmt.Sprintf("breakglass: session cut: the jump could not store what you would have seen next (%s on %s, %s). Nothing shown is missing.\r\n"+
-		"breakglass: hint: over another jump, if there is one: breakglass ssh --jump NAME %s", what, s.j.cfg.Name, s.j.cfg.Now().UTC().Format("15:04:05"), s.target()))
+		"breakglass: hint: your grant goes on: %s", what, s.j.cfg.Name, s.j.cfg.Now().UTC().Format("15:04:05"), s.j.elsewhere(s.target())))
 }
 
 // cut ends the session with a word to the person, for reasons that aren't theirs.

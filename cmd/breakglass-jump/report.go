@@ -87,6 +87,7 @@ func tellManager(ctx context.Context, m notify.Manager, j *jump.Jump, log *slog.
 		select {
 		case <-t.C:
 		case <-ctx.Done():
+			told(m.Stopping("ending"))
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -247,9 +248,11 @@ func TestAJumpIsReplacedWithoutAnybodyNoticing(t *testing.T) {
 	if err := r.JoinJump(ctx, jumpB, r.JumpAddress); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.StartShared(ctx, road.Jump, shared); err != nil {
+	heard := manager(t, filepath.Join(t.TempDir(), "notify"))
+	if err := r.StartShared(ctx, road.Jump, shared, "NOTIFY_SOCKET="+heard.name, "WATCHDOG_USEC=60000000"); err != nil {
 		t.Fatal(err)
 	}
+	heard.until("READY=1", "WATCHDOG=1")
 	target := alice.Target()
 	in, to := io.Pipe()
 	received := filepath.Join(t.TempDir(), "received")
@@ -283,6 +286,7 @@ func TestAJumpIsReplacedWithoutAnybodyNoticing(t *testing.T) {
 	old := r.Proc("jump")
 	old.Cmd.Process.Signal(syscall.SIGTERM)
 	x.until("this jump goes down at ")
+	heard.until("EXTEND_TIMEOUT_USEC=30000000", "STOPPING=1\nSTATUS=draining until ")
 	x.until("hint: another way in: breakglass ssh --jump " + jumpB + " " + target)
 	var status string // a second old at most
 	for end := time.Now().Add(20 * time.Second); !strings.Contains(status, "DRAINING") || !strings.Contains(status, "2 running"); time.Sleep(100 * time.Millisecond) {
@@ -328,17 +332,82 @@ func TestAJumpIsReplacedWithoutAnybodyNoticing(t *testing.T) {
 	if n := stop(); n < 10 {
 		t.Errorf("knocked %d times only", n)
 	}
+	// A second signal doesn't wait for those who are in.
+	x = shell(t, alice)
+	r.Proc(jumpB).Cmd.Process.Signal(syscall.SIGTERM)
+	x.until("this jump goes down at ")
+	r.Proc(jumpB).Cmd.Process.Signal(syscall.SIGTERM)
+	x.until("session cut: this jump is going down. Nothing shown is missing.")
+	x.until("hint: your grant goes on: breakglass ssh --jump " + road.Jump + " " + target)
+	x.wait()
+	select {
+	case <-r.Proc(jumpB).Ended():
+	case <-time.After(30 * time.Second):
+		t.Fatal("it stays")
+	}
+	if code := r.Proc(jumpB).Cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("cut, it ended with %d", code)
+	}
 	on := map[string]int{}
 	for _, s := range byJump(t, bob) {
 		on[s.Jump]++
 	}
-	if on[road.Jump] != 2 || on[jumpB] != 5 {
+	if on[road.Jump] != 2 || on[jumpB] != 6 {
 		t.Errorf("sessions: %v", on)
 	}
-	r.End(jumpB, false)
 	r.End("ca", false)
 	if out, err := verifyLedger(ctx, r, bob); err != nil || !strings.HasPrefix(out, "VERIFIED") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// listener is a service manager's end of sd_notify(3).
+type listener struct {
+	t    *testing.T
+	name string
+	mu   sync.Mutex
+	all  []string
+}
+
+func manager(t *testing.T, name string) *listener {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	l := &listener{t: t, name: name}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			l.mu.Lock()
+			l.all = append(l.all, string(b[:n]))
+			l.mu.Unlock()
+		}
+	}()
+	return l
+}
+
+// until waits for messages that begin so.
+func (l *listener) until(want ...string) {
+	l.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		l.mu.Lock()
+		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool {
+			return slices.ContainsFunc(l.all, func(m string) bool { return strings.HasPrefix(m, w) })
+		})
+		all := strings.Join(l.all, "\n--\n")
+		l.mu.Unlock()
+		if len(missing) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("the service manager doesn't hear %q:\n%s", missing, all)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func (r *Road) StartOther(ctx context.Context, name, address string) error {
 
 // StartShared starts a jump, the road's own or another, that is handed its listener as systemd does: as descriptor 3, with its own process id in the
 // environment, which a shell knows before it becomes the jump.
-func (r *Road) StartShared(ctx context.Context, name string, l *net.TCPListener) error {
+func (r *Road) StartShared(ctx context.Context, name string, l *net.TCPListener, env ...string) error {
 	f, err := l.File()
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", name, err)
@@ -48,6 +48,6 @@ func (r *Road) StartShared(ctx context.Context, name string, l *net.TCPListener)
 	if name == Jump {
 		proc = "jump"
 	}
-	return r.start(ctx, proc, l.Addr().String(), []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=breakglass-jump.socket"}, []*os.File{f},
+	return r.start(ctx, proc, l.Addr().String(), append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES=breakglass-jump.socket"), []*os.File{f},
 		"/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, filepath.Join(r.Bin, "breakglass-jump"), "serve", "--dir", r.JumpDir(name))
 }
