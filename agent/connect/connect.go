@@ -26,11 +26,9 @@ const (
 	dialTime = 10 * time.Second
 	// speakTime bounds the wait for the answer of one that was reached.
 	speakTime = 10 * time.Second
-	// headStart is how long one address is tried before the next is tried beside it (as RFC 8305 does for families).
+	// headStart is how long one address is tried before the next is tried beside it (as RFC 8305 does for families). One that was reached gets
+	// as much again to speak, and twice what the reaching took: it is that far away.
 	headStart = 300 * time.Millisecond
-	// speakStart is how long one that was reached may take to speak before the next is tried beside it: the jump may have to ask the CA
-	// for a host's certificate first.
-	speakStart = time.Second
 )
 
 // ErrNoJump says that no jump could be reached.
@@ -72,7 +70,11 @@ func Dial(ctx context.Context, addrs []string, host name.Host) (*Conn, error) {
 		c       *Conn
 		err     error
 	}
-	got, reached := make(chan result, len(addrs)), make(chan int, len(addrs))
+	type near struct {
+		attempt int
+		took    time.Duration
+	}
+	got, reached := make(chan result, len(addrs)), make(chan near, len(addrs))
 	var errs []error
 	begun, open := 0, 0
 	timer := time.NewTimer(headStart)
@@ -86,16 +88,17 @@ func Dial(ctx context.Context, addrs []string, host name.Host) (*Conn, error) {
 		open++
 		timer.Reset(headStart)
 		go func() {
-			c, err := try(ctx, addrs[n], host, len(addrs) > 1, func() { reached <- n })
+			began := time.Now()
+			c, err := try(ctx, addrs[n], host, len(addrs) > 1, func() { reached <- near{n, time.Since(began)} })
 			got <- result{n, c, err}
 		}()
 	}
 	more()
 	for open > 0 {
 		select {
-		case n := <-reached:
-			if n == begun-1 { // it is there, and is given the time to speak
-				timer.Reset(speakStart)
+		case r := <-reached:
+			if r.attempt == begun-1 {
+				timer.Reset(headStart + 2*r.took)
 			}
 		case <-timer.C:
 			more()
