@@ -104,7 +104,7 @@ func (c *CA) factBody(tx *state.Tx, jump name.Jump, f *statement.Fact) (ledger.F
 			return nil, subject, err
 		}
 		switch facts.(type) {
-		case *ledger.SessionEnded, *ledger.SessionCrashed:
+		case *ledger.SessionEnded, *ledger.SessionCrashed, *ledger.SessionHead:
 			if s.State != "open" {
 				return nil, subject, badRequest("fact %d: session %s is over", f.Number, f.Session)
 			}

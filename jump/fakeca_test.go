@@ -152,15 +152,6 @@ func (a *authority) client(t testing.TB, key ssh.PublicKey, g sshcert.Grant, fro
 
 var errDown = errors.New("connection refused")
 
-func (a *authority) up() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.down {
-		return errDown
-	}
-	return nil
-}
-
 func (a *authority) OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.SessionAnswer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,8 +41,10 @@ func tell(t testing.TB) *story {
 	s.session = s.Open(s.first, s.jump, []string{bobsAge}, []name.Person{"bob"})
 	s.Fact(s.jump, ledger.Subject{Jump: "jump-a"}, &ledger.StrangersSummed{From: ledger.At(s.Now), To: ledger.At(s.Now.Add(time.Minute)), Counts: []ledger.StrangerCount{}})
 	s.Now = s.Now.Add(time.Minute)
+	s.head(1, 10)
+	s.head(2, 20)
 	s.ended = &ledger.SessionEnded{Reason: "closed", Exit: "0", Seconds: 60, BytesIn: 1, BytesOut: 2,
-		Head: ledger.Head{Frames: 3, Chain: ledger.EntryHash([]byte("chain")), Bytes: 4}, Envelope: ledger.EntryHash([]byte("envelope"))}
+		Head: ledger.Head{Frames: 3, Chain: ledger.EntryHash([]byte("chain")), Bytes: 40}, Envelope: ledger.EntryHash([]byte("envelope"))}
 	s.Fact(s.jump, s.session.Subject, s.ended)
 	s.Append(&ledger.Entry{Actor: ledger.ActorCA, Subject: s.session.Subject,
 		Facts: &ledger.TranscriptStored{Head: s.ended.Head, SHA256: ledger.EntryHash([]byte("stream")), Envelope: s.ended.Envelope}})
@@ -50,6 +53,19 @@ func tell(t testing.TB) *story {
 	s.Grant(s.alice, nil)
 	s.deny(s.Request(s.alice, ledgertest.NewKey(t).PublicKey()))
 	return s
+}
+
+// head is one of the running session's stream.
+func (s *story) head(frames, bytes int64) {
+	s.Fact(s.jump, s.session.Subject, &ledger.SessionHead{Head: ledger.Head{Frames: frames, Chain: ledger.EntryHash(fmt.Append(nil, frames)), Bytes: bytes}})
+}
+
+// heads is a second session, with these of its stream.
+func (s *story) heads(hs ...[2]int64) {
+	s.session = s.Open(s.first, s.jump, []string{bobsAge}, []name.Person{"bob"})
+	for _, h := range hs {
+		s.head(h[0], h[1])
+	}
 }
 
 // deny is a request without PIN, which the policy refuses: one entry holds statement and reasons.
@@ -241,7 +257,27 @@ func TestVerifyRewritten(t *testing.T) {
 			s.SessionCA = ledgertest.NewKey(t)
 			s.Open(s.first, s.jump, []string{bobsAge}, []name.Person{"bob"})
 		}), ledger.FaultCertificate},
-		"the end of a session told twice": {add(func(s *story) { s.Fact(s.jump, s.session.Subject, s.ended) }), ledger.FaultSession},
+		"the end of a session told twice":   {add(func(s *story) { s.Fact(s.jump, s.session.Subject, s.ended) }), ledger.FaultSession},
+		"a head of fewer frames":            {add(func(s *story) { s.heads([2]int64{5, 50}, [2]int64{4, 60}) }), ledger.FaultTranscript},
+		"a head of fewer bytes":             {add(func(s *story) { s.heads([2]int64{5, 50}, [2]int64{6, 40}) }), ledger.FaultTranscript},
+		"a head of more frames and no more": {add(func(s *story) { s.heads([2]int64{5, 50}, [2]int64{6, 50}) }), ledger.FaultTranscript},
+		"a head twice":                      {add(func(s *story) { s.heads([2]int64{5, 50}, [2]int64{5, 50}) }), ledger.FaultTranscript},
+		"a head of nothing":                 {add(func(s *story) { s.heads([2]int64{0, 0}) }), ledger.FaultTranscript},
+		"a head of a session that is over":  {add(func(s *story) { s.head(9, 90) }), ledger.FaultSession},
+		"a head of no session": {add(func(s *story) {
+			s.session.Subject.Session = "k7f-2mq/9"
+			s.head(9, 90)
+		}), ledger.FaultSession},
+		"an end before the last head": {add(func(s *story) {
+			s.heads([2]int64{5, 50})
+			s.Fact(s.jump, s.session.Subject, &ledger.SessionCrashed{Head: ledger.Head{Frames: 4, Bytes: 50}})
+		}), ledger.FaultTranscript},
+		"another chain at the last head": {add(func(s *story) {
+			s.heads([2]int64{5, 50})
+			s.Fact(s.jump, s.session.Subject, &ledger.SessionCrashed{Head: ledger.Head{Frames: 5, Bytes: 50}})
+		}), ledger.FaultTranscript},
+		"another head than signed": {edit("session.head", func(e *ledger.Entry) { e.Facts.(*ledger.SessionHead).Head.Bytes++ }), ledger.FaultFact},
+		"heads left out":           {drop("session.head"), ledger.FaultGap},
 		"a key by another jump": {add(func(s *story) {
 			s.jump.Key = ledgertest.NewKey(t)
 			s.Fact(s.jump, ledger.Subject{}, &ledger.StrangersSummed{})

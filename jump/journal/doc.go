@@ -31,7 +31,14 @@
 // Open reads all segments in the order of their generations. In the newest the entries may stop in the middle of the last
 // batch: a torn tail, never acknowledged. An entry of a later batch beyond it, or an older segment that isn't closed,
 // means that acknowledged data was damaged: that is reported, and what follows is still read. Open then closes the newest segment and goes on in
-// another: a segment is never continued, so that nothing unacknowledged comes to life behind new entries.
+// another: a segment is never continued, so that nothing unacknowledged comes to life behind new entries. If none is free it makes one more, for what is in a full
+// journal can leave it only when entries about it can be written.
+//
+// # Trimming
+//
+// A stream may be longer than the journal: what is safe elsewhere is trimmed from its beginning while it goes on (Trim), and the segments are used again. After a crash
+// trimmed entries may come back, with all after them, so what was done with them must bear repeating. Whoever trims leaves an entry behind the trim that says what
+// the trimmed part was, durable before it.
 package journal
 
 import (

@@ -143,7 +143,14 @@ func (j *Journal) load(c Config, rec *Recovered) error {
 	}
 
 	// Room is taken now: a full disk shows before anything is promised.
-	for i := 0; len(j.segments) < c.Segments; i++ {
+	// One is free in any case. A crash may have come when the last was in use, and it isn't continued: without another nothing could be told of what
+	// is in the journal, so that it could never leave.
+	j.recycle()
+	want := c.Segments
+	if !slices.ContainsFunc(j.segments, func(s *segment) bool { return s.free }) {
+		want = max(want, len(j.segments)+1)
+	}
+	for i := 0; len(j.segments) < want; i++ {
 		name := fmt.Sprintf("%s%04d", segmentPrefix, i)
 		if slices.Contains(names, name) {
 			continue

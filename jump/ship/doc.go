@@ -40,6 +40,8 @@ const (
 	piece = api.MaxPiece
 	// window is what is read from the journal at once: a piece with its entries' headers, and the entry that goes beyond it.
 	window = 2 << 20
+	// little is a backlog for which a sixteenth of both does: a thousand sessions that type mustn't cost what a few that copy do.
+	little = 32 << 10
 	// callTimeout bounds one upload.
 	callTimeout = 30 * time.Second
 	// gather is how long a little is kept back to be sent with what follows: each upload is a flush in the store.
@@ -51,8 +53,8 @@ const (
 	maxWait   = 10 * time.Second
 	// workers bounds how many uploads run at once, so that sessions keep the line and the processors; maxEnded is how many of them may be of
 	// sessions that are over.
-	workers  = 4
-	maxEnded = 2
+	workers  = 8
+	maxEnded = 3
 	// headEvery is how often the jump signs a head while the stream grows. Entries are for ever: a session's share of them must not grow with
 	// every screen that top draws, so after ten minutes the distance grows in proportion to the session's age (headShare).
 	headEvery = 2 * time.Second

@@ -30,8 +30,9 @@ type Config struct {
 type Shipper struct {
 	cfg      Config
 	ctx      context.Context
-	trimming int64 // bytes
-	windows  sync.Pool
+	trimming int64     // bytes
+	large    sync.Pool // of *buffers
+	small    sync.Pool
 
 	mu      sync.Mutex
 	lines   map[journal.SID]*line
@@ -81,7 +82,8 @@ type line struct {
 func New(ctx context.Context, cfg Config) *Shipper {
 	_, all := cfg.Journal.Room()
 	s := &Shipper{cfg: cfg, ctx: ctx, trimming: min(max(all/trimShare, minTrim), maxTrim), lines: map[journal.SID]*line{}, moved: make(chan struct{}), good: time.Now()}
-	s.windows.New = func() any { return &buffers{window: make([]byte, window), piece: make([]byte, 0, piece)} }
+	s.large.New = func() any { return &buffers{make([]byte, window), make([]byte, 0, piece)} }
+	s.small.New = func() any { return &buffers{make([]byte, window/16), make([]byte, 0, piece/16)} }
 	cfg.Journal.Notify(s.durable, s.rolled)
 	return s
 }
@@ -324,8 +326,6 @@ func (s *Shipper) next() *line {
 
 // work gives turns until nobody waits for one.
 func (s *Shipper) work() {
-	b := s.windows.Get().(*buffers)
-	defer s.windows.Put(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.ctx.Err() == nil {
@@ -340,12 +340,18 @@ func (s *Shipper) work() {
 		l.turning, l.again = true, false
 		ctx, cancel := context.WithCancel(s.ctx)
 		l.cancel = cancel
+		pool := &s.large
+		if l.backlog < little && l.told == 0 {
+			pool = &s.small
+		}
 		over := l.told != 0
 		if over {
 			s.endedAt++
 		}
 		s.mu.Unlock()
+		b := pool.Get().(*buffers)
 		res, err := s.turn(ctx, l, b)
+		pool.Put(b)
 		cancel()
 		s.mu.Lock()
 		if over {

@@ -353,12 +353,12 @@ func TestARecordingGetsThereOverABadLine(t *testing.T) {
 	store.rand = rand.New(rand.NewPCG(3, 4))
 	s, _ := begin(t, j, store)
 	var all []*rec
-	for i := range 5 {
+	for i := range 3 {
 		r := record(t, j, name.SessionID(fmt.Sprintf("k7f-2mq/%d", i+1)))
 		r.follow(s)
 		all = append(all, r)
 	}
-	for range 6 {
+	for range 4 {
 		for _, r := range all {
 			r.output(50_000)
 		}

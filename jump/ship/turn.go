@@ -74,13 +74,13 @@ func (s *Shipper) turn(ctx context.Context, l *line, b *buffers) (result, error)
 		}); err != nil {
 			return result{}, err
 		}
+		if have.Finished {
+			p.sealed = true // and takes nothing more; but finishing is said again, for the entry may not have been written then
+		}
 		if err := s.resume(ctx, l, b, have.Size); err != nil {
 			return result{}, err
 		}
 		p.asked = true
-		if have.Finished {
-			p.sealed = true // and takes nothing more; but finishing is said again, for the entry may not have been written then
-		}
 	}
 	switch {
 	case told != 0:

@@ -222,8 +222,12 @@ func TestForged(t *testing.T) {
 		"no certificate": {without("certificate.issued"), "certificate"},
 		"no session":     {without("session.opened"), "session"},
 		"no end":         {without("session.ended"), "transcript"},
-		"no storing":     {without("transcript.stored"), "stored"},
-		"no reading":     {without("transcript.read"), "without an entry"},
+		"another head while it ran": {func(_ *world, e *Evidence, _ *[]Recording) {
+			i := typed(e, "session.head")
+			e.Entries[i].Entry = strings.Replace(e.Entries[i].Entry, `"frames":3`, `"frames":2`, 1)
+		}, "proof does not hold"},
+		"no storing": {without("transcript.stored"), "stored"},
+		"no reading": {without("transcript.read"), "without an entry"},
 		"an entry's text": {func(_ *world, e *Evidence, _ *[]Recording) {
 			i := typed(e, "grant.allowed")
 			e.Entries[i].Entry = strings.Replace(e.Entries[i].Entry, `"minutes":30`, `"minutes":60`, 1)
@@ -390,6 +394,14 @@ func TestRewritten(t *testing.T) {
 			w.Jump.Key = ledgertest.NewKey(t)
 			w.Fact(w.Jump, s.Subject, &ledger.SessionEnded{})
 		}, "signature"},
+		"another stream than the jump signed while it ran": {func(w *world) {
+			w.Granted = w.Log.Grant(w.Alice, nil)
+			w.Record(t, "rewritten")
+		}, "chain"},
+		"a head of other bytes": {func(w *world) {
+			w.Granted = w.Log.Grant(w.Alice, nil)
+			w.Record(t, "stretched")
+		}, "anchored was"},
 		"another stream stored than was sealed": {func(w *world) {
 			w.Granted = w.Log.Grant(w.Alice, nil)
 			s := w.Record(t, "unstored")

@@ -88,6 +88,17 @@ func (w *World) Record(t testing.TB, how string) *ledgertest.Session {
 			t.Fatal(err)
 		}
 		stream = append(stream, f...)
+		if i == 1 { // as the jump signs while it runs
+			h := tw.Head()
+			head := ledger.Head{Frames: int64(h.Frames), Chain: statement.Hash(h.Chain), Bytes: int64(len(stream))}
+			switch how {
+			case "rewritten":
+				head.Chain[0] ^= 1
+			case "stretched":
+				head.Bytes++
+			}
+			w.Fact(w.Jump, s.Subject, &ledger.SessionHead{Head: head})
+		}
 	}
 	out := int64(3 * len("file of "+string(s.ID)+"\r\n"))
 	if how != "crashed" {
