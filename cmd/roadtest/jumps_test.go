@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -98,10 +99,7 @@ func TestTwoJumps(t *testing.T) {
 		if err != nil || !strings.Contains(text, j) {
 			t.Errorf("%s is not in the list: %v\n%s", j, err, text)
 		}
-		status, err := r.Run(ctx, "breakglass-jump", "status", "--dir", r.JumpDir(j))
-		if err != nil || !strings.Contains(status, open[j]) || !strings.Contains(status, "alice") || !strings.Contains(status, target) {
-			t.Errorf("%s: %v\n%s", j, err, status)
-		}
+		stands(t, r, j, "1 running", open[j], "alice", target)
 		ca, err := r.Run(ctx, "breakglass-ca", "status", "--dir", filepath.Join(r.Dir, "ca"))
 		if err != nil || !strings.Contains(ca, j+" at ") || strings.Count(ca, "1 session,") != 2 || strings.Count(ca, "heard ") != 2 {
 			t.Errorf("%v\n%s", err, ca)
@@ -128,20 +126,19 @@ func TestTwoJumps(t *testing.T) {
 
 	// Either is down in turn, or hangs: the person, who names none, gets in through the other.
 	address := map[string]string{road.Jump: r.JumpAddress, jumpB: free[0]}
+	conf := filepath.Join(alice.Home, "plain_ssh_config")
+	if out, err := alice.Run(ctx, "breakglass", "config", "install", "--file", conf); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	through := func(up, what string) {
 		t.Helper()
-		code, out := says(t, alice, "ssh", "--reason", reason, target, "echo got in")
-		if code != 0 || !strings.Contains(out, "got in") {
-			t.Errorf("%s: %d\n%s", what, code, out)
-		}
-		var last onJump
-		for _, s := range byJump(t, bob) { // the newest of those that are over comes first
-			if last = s; s.State != "open" {
-				break
+		for _, how := range []*exec.Cmd{alice.Command(ctx, "breakglass", "ssh", "--reason", reason, target, "echo got in"), alice.Command(ctx, "ssh", "-F", conf, target, "echo got in")} {
+			if out, err := how.CombinedOutput(); err != nil || !strings.Contains(string(out), "got in") {
+				t.Errorf("%s: %v: %v\n%s", what, how.Args, err, out)
 			}
-		}
-		if last.Jump != up {
-			t.Errorf("%s: went through %s", what, last.Jump)
+			if s := byJump(t, bob)[0]; s.Jump != up { // nothing runs: the newest comes first
+				t.Errorf("%s: went through %s: %+v", what, s.Jump, s)
+			}
 		}
 	}
 	r.End(jumpB, false)
@@ -282,18 +279,13 @@ func TestAJumpIsReplacedWithoutAnybodyNoticing(t *testing.T) {
 	if err := r.StartShared(ctx, jumpB, shared); err != nil {
 		t.Fatal(err)
 	}
-	serves(t, r, jumpB)
+	stands(t, r, jumpB, "hosts       2 names") // its address answers from before it does
 	old := r.Proc("jump")
 	old.Cmd.Process.Signal(syscall.SIGTERM)
 	x.until("this jump goes down at ")
 	heard.until("EXTEND_TIMEOUT_USEC=30000000", "STOPPING=1\nSTATUS=draining until ")
 	x.until("hint: another way in: breakglass ssh --jump " + jumpB + " " + target)
-	var status string // a second old at most
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(status, "DRAINING") || !strings.Contains(status, "2 running"); time.Sleep(100 * time.Millisecond) {
-		if status, err = r.Run(ctx, "breakglass-jump", "status", "--dir", r.JumpDir(road.Jump)); err != nil || time.Now().After(end) {
-			t.Fatalf("%v\n%s", err, status)
-		}
-	}
+	stands(t, r, road.Jump, "DRAINING", "2 running")
 	for i := range 5 {
 		if code, out := says(t, alice, "ssh", "--reason", reason, target, "echo again"); code != 0 || !strings.Contains(out, "again") {
 			t.Errorf("%d: %d\n%s", i, code, out)
@@ -411,15 +403,17 @@ func (l *listener) until(want ...string) {
 	}
 }
 
-// serves waits until a jump runs and can let people in: its address answers from before it does.
-func serves(t *testing.T, r *road.Road, name string) {
+// stands waits until a jump's own status says all that; it may be a second old.
+func stands(t *testing.T, r *road.Road, jump string, want ...string) {
 	t.Helper()
-	var out string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		var err error
-		if out, err = r.Run(t.Context(), "breakglass-jump", "status", "--dir", r.JumpDir(name)); err == nil && !strings.Contains(out, " 0 names") && !strings.Contains(out, "DEAF") {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		out, err := r.Run(t.Context(), "breakglass-jump", "status", "--dir", r.JumpDir(jump))
+		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return strings.Contains(out, w) })
+		if err == nil && len(missing) == 0 {
 			return
 		}
+		if time.Now().After(end) {
+			t.Fatalf("%s doesn't say %q: %v\n%s", jump, missing, err, out)
+		}
 	}
-	t.Fatalf("%s does not serve:\n%s", name, out)
 }
