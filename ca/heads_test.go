@@ -40,6 +40,14 @@ func TestARecordingPassesThroughItsHeads(t *testing.T) {
 				h, rest = h.Add(f), more
 				heads = append(heads, ledger.Head{Frames: int64(h.Frames), Chain: statement.Hash(h.Chain), Bytes: int64(len(stream) - len(rest))})
 			}
+			pass := catest.NewKey(t)
+			ch, err := s.bob.Client.Pass(ctx, api.PassAsk{Person: "bob", Holder: catest.Line(pass.PublicKey())})
+			catest.Must(t, err)
+			_, err = s.bob.Client.SignPass(ctx, ch.ID, api.Signed{SSHSIG: s.bob.Sign(ch)})
+			catest.Must(t, err)
+			reading := func(query string) (got []byte, err error) {
+				return got, s.Wire().By(pass).Get("/v1/transcripts/"+a.Session.File()+query, &got)
+			}
 			// Half of it is there when the head is signed.
 			mid := heads[1]
 			_, err = s.jump.Client.PutTranscript(ctx, a.Session, 0, stream[:mid.Bytes])
@@ -50,6 +58,12 @@ func TestARecordingPassesThroughItsHeads(t *testing.T) {
 			catest.Must(t, err)
 			if size, err := s.jump.Client.TranscriptSize(ctx, a.Session); err != nil || size.Finished || size.Size != heads[1].Bytes {
 				t.Errorf("%+v, %v", size, err)
+			}
+			if got, err := reading(""); err == nil {
+				t.Errorf("a part was read as the recording: %d bytes", len(got))
+			}
+			if got, err := reading("?unfinished=yes"); err != nil || string(got) != string(stream[:heads[1].Bytes]) {
+				t.Errorf("%d bytes, %v", len(got), err)
 			}
 			_, err = s.jump.Client.PutTranscript(ctx, a.Session, heads[1].Bytes, stream[heads[1].Bytes:])
 			catest.Must(t, err)

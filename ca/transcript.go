@@ -126,6 +126,13 @@ func (c *CA) readTranscript(w http.ResponseWriter, r *http.Request, id name.Sess
 	if who == nil || who.person == "" {
 		return passNeeded()
 	}
+	st, err := c.store.Stat(id)
+	if err != nil {
+		return storeProblem(err)
+	}
+	if !st.Finished && r.URL.Query().Get("unfinished") != "yes" { // the beginning of a stream is a stream too: who wants it has to know
+		return &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: "the recording is not whole yet: its session runs, or its end is on the way", Next: []string{"breakglass sessions " + string(id)}}
+	}
 	f, err := c.store.Open(id)
 	if err != nil {
 		return storeProblem(err)

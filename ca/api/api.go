@@ -51,7 +51,7 @@
 //	PUT  /v1/transcripts/{session}?offset=N  (jump) one piece → Size
 //	PUT  /v1/transcripts/{session}/envelope  (jump)
 //	POST /v1/transcripts/{session}/finish (jump) FinishAsk
-//	GET  /v1/transcripts/{session}    (pass) the sealed stream
+//	GET  /v1/transcripts/{session}    (pass) the sealed stream; ?unfinished=yes: as far as it is there, if it isn't whole
 //	POST /v1/transcripts/{session}/envelope  (pass) ReadAsk → the envelope, after an entry
 //	GET  /v1/evidence/{id}            (pass) → Evidence: all that a bundle of the request holds but streams and envelopes
 //	GET  /v1/checkpoint               the signed note (public)
