@@ -119,6 +119,19 @@ func TestJoinServeStatus(t *testing.T) {
 	}
 }
 
+// A config of before knows nothing of drains, and one that says none has none.
+func TestDrainOfAConfig(t *testing.T) {
+	const text = "name = \"a\"\nlisten = [\"127.0.0.1:1\"]\nadvertise = [\"127.0.0.1:1\"]\nsource = [\"127.0.0.1\"]\n[journal]\nsegments = 3\nsegment_mib = 16\n"
+	for more, want := range map[string]time.Duration{"": defaultDrain, "[drain]\n": defaultDrain, "[drain]\nseconds = 0\n": 0, "[drain]\nseconds = 90\n": 90 * time.Second} {
+		dir := t.TempDir()
+		catest.Must(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text+more), 0o600))
+		c, err := directory(dir).readConfig()
+		if err != nil || time.Duration(c.Drain.Seconds)*time.Second != want {
+			t.Errorf("%q: %+v, %v", more, c, err)
+		}
+	}
+}
+
 func TestConfigIsStrict(t *testing.T) {
 	for _, c := range []struct{ is, text, want string }{
 		{"an unknown key", "name = \"a\"\nnmae = \"b\"\n", "nmae"},
@@ -126,6 +139,7 @@ func TestConfigIsStrict(t *testing.T) {
 		{"every fault at once", "name = \"A\"\nlisten = [\"x\"]\n", "source is empty"},
 		{"everybody as a proxy", "name = \"a\"\nlisten = [\"127.0.0.1:1\"]\nadvertise = [\"127.0.0.1:1\"]\nsource = [\"127.0.0.1\"]\nproxies = [\"0.0.0.0/0\"]\n[journal]\nsegments = 3\nsegment_mib = 16\n", "name the proxies themselves"},
 		{"a journal too small to be one", "name = \"a\"\nlisten = [\"127.0.0.1:1\"]\nadvertise = [\"127.0.0.1:1\"]\nsource = [\"127.0.0.1\"]\n[journal]\nsegments = 1\nsegment_mib = 16\n", "1 segments"},
+		{"a drain of days", "name = \"a\"\nlisten = [\"127.0.0.1:1\"]\nadvertise = [\"127.0.0.1:1\"]\nsource = [\"127.0.0.1\"]\n[journal]\nsegments = 3\nsegment_mib = 16\n[drain]\nseconds = 86401\n", "drain: 86401 seconds, want 0 to 86400"},
 	} {
 		dir := t.TempDir()
 		catest.Must(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte(c.text), 0o600))

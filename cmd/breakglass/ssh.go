@@ -129,7 +129,8 @@ ours are long:
   --reason TEXT --minutes N --ticket T --forward "local HOST:PORT" --drill NAME
   --failure F    what is down, and --severity S how bad it is, by the policy's names: a denial lists them
   --totp CODE    the code of your other device, where the rule wants one
-  --jump NAME    go through this jump
+  --jump NAME    go through this jump, or whichever answers of those named
+                 NAME-… and NAME.…
   --no-wait      do not wait for approvals (exit 11): asking again goes on with the request
   --override     go on without missing approvals, where the rule allows it: a second touch
   --show         print the statement before it is signed
@@ -224,32 +225,48 @@ func (a *app) sshLine(g *background.Grant, jump string, s sshArgs) ([]string, er
 	return append(line, s.rest...), nil
 }
 
-// jumpAddresses are those of the jump that was asked for, or of all in the order to try.
-func (a *app) jumpAddresses(jumps []ledger.SiteJump, only string) ([]string, error) {
-	var names, addrs []string
-	for _, j := range jumps {
-		names = append(names, string(j.Name))
-		if string(j.Name) == only {
-			addrs = append(addrs, j.Addresses...)
-		}
-	}
-	slices.Sort(names)
-	switch {
-	case len(names) == 0:
+// jumpAddresses are those of the jumps that were asked for, or of all, in the order to try.
+func (a *app) jumpAddresses(jumps []ledger.SiteJump, asked string) ([]string, error) {
+	if len(jumps) == 0 {
 		return nil, withHint(errors.New("this site has no jump"), "an operator makes one: breakglass-ca invite --jump NAME")
-	case only == "":
-		me, err := a.home.LoadPerson()
-		if err != nil {
-			return nil, err
+	}
+	chosen := jumpsNamed(jumps, asked)
+	if len(chosen) == 0 {
+		var names []string
+		for _, j := range jumps {
+			names = append(names, string(j.Name))
 		}
-		return connect.Order(me.Person, jumps), nil
-	case len(addrs) == 0:
-		return nil, withHint(usagef("no jump is named %q: there is %s", clean(only), strings.Join(names, ", ")), "breakglass status says which can be reached")
-	case len(addrs) == 1 && len(names) > 1:
+		slices.Sort(names)
+		return nil, withHint(usagef("no jump is named %q: there is %s", clean(asked), strings.Join(names, ", ")), "breakglass status says which can be reached")
+	}
+	me, err := a.home.LoadPerson()
+	if err != nil {
+		return nil, err
+	}
+	addrs := connect.Order(me.Person, chosen)
+	if len(addrs) == 1 && len(jumps) > 1 {
 		// Tried twice, so that its answer is waited for: one of several tells there why it lets nobody in.
 		addrs = append(addrs, addrs...)
 	}
 	return addrs, nil
+}
+
+// jumpsNamed are the jump of that name, or those whose names begin with it and go on with - or . (all of a place: fra for fra-1 and fra-2); all without a name.
+func jumpsNamed(jumps []ledger.SiteJump, asked string) []ledger.SiteJump {
+	var one, several []ledger.SiteJump
+	for _, j := range jumps {
+		n := string(j.Name)
+		switch {
+		case n == asked:
+			one = append(one, j)
+		case asked == "" || strings.HasPrefix(n, asked+"-") || strings.HasPrefix(n, asked+"."):
+			several = append(several, j)
+		}
+	}
+	if one != nil {
+		return one
+	}
+	return several
 }
 
 // sshUser is the login that stock ssh would take for the name.

@@ -83,6 +83,10 @@ func TestTwoJumps(t *testing.T) {
 		t.Errorf("a jump that isn't there: %d\n%s", code, out)
 	}
 
+	if code, out := says(t, alice, "ssh", "--reason", reason, "--jump", "jump", target, "echo got in"); code != 0 || !strings.Contains(out, "got in") {
+		t.Errorf("one of several of a name: %d\n%s", code, out)
+	}
+
 	// One grant, a session on each; who kills doesn't know which jump holds it.
 	first, second := over(t, alice, road.Jump), over(t, alice, jumpB)
 	open := map[string]string{}
