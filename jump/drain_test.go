@@ -2,6 +2,7 @@ package jump
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -198,4 +199,71 @@ func TestADrainLetsNobodyInLate(t *testing.T) {
 	if w.ca.asked != 1 {
 		t.Errorf("the CA was asked for %d sessions", w.ca.asked)
 	}
+}
+
+// A journal that fails while the jump drains ends it as it does at any time.
+func TestADrainEndsWithTheJournal(t *testing.T) {
+	fs := &failing{files: map[string]*failingFile{}}
+	w := newWorld(t, func(w *world) { w.fs, w.segmentSize, w.drain = fs, 4<<20, time.Hour })
+	g := w.grant()
+	cmd := exec.Command("ssh", append(w.config(g), "web01", "while sleep 0.05; do echo tick; done")...)
+	var out, errs lockedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	check(t, cmd.Start())
+	for i := 0; !strings.Contains(out.String(), "tick"); i++ {
+		if i > 2000 {
+			t.Fatal("nothing runs")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	done := w.stopping()
+	fs.fail.Store(true)
+	cmd.Wait()
+	if !strings.Contains(errs.String(), "could not store what you would have seen next") {
+		t.Errorf("stderr %q", errs.String())
+	}
+	if err := <-done; !errors.Is(err, ErrJournal) {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// Who had just been taken when the drain began gets in, and is told at once: nobody else can serve that connection.
+func TestADrainServesWhoIsAtTheDoor(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.drain = time.Hour })
+	g := w.grant()
+	first := w.terminal(t, g, "echo begun; sleep 100") // so that the drain lasts
+	first.until("begun")
+	c, err := net.Dial("tcp", w.jump)
+	check(t, err)
+	defer c.Close()
+	for i := 0; !w.j.atTheDoor(2); i++ {
+		if i > 2000 {
+			t.Fatal("not accepted")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	done := w.stopping()
+	c.Write(Preamble("web01"))
+	conn, chans, reqs, err := ssh.NewClientConn(c, w.jump, &ssh.ClientConfig{User: string(g.login), Auth: []ssh.AuthMethod{ssh.PublicKeys(withCert(t, g.cert, g.signer))},
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 10 * time.Second})
+	check(t, err)
+	client := ssh.NewClient(conn, chans, reqs)
+	defer client.Close()
+	s, err := client.NewSession()
+	check(t, err)
+	var out, errs lockedBuffer
+	s.Stdout, s.Stderr = &out, &errs
+	check(t, s.RequestPty("xterm", 24, 80, ssh.TerminalModes{}))
+	if err := s.Run("echo let in"); err != nil || !strings.Contains(out.String(), "let in") || !strings.Contains(errs.String(), "this jump goes down at ") {
+		t.Errorf("%v: %s%s", err, out.String(), errs.String())
+	}
+	w.j.Hurry()
+	check(t, <-done)
+}
+
+// atTheDoor says whether so many connections are accepted.
+func (j *Jump) atTheDoor(n int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.conns) == n
 }
