@@ -91,6 +91,7 @@ func (r *recorder) later(events ...transcript.Event) receipt {
 			if err != nil {
 				r.failed(err)
 			}
+			transcript.Release(f) // it is on the disk; whoever ships it reads it there
 			done <- err
 		}
 		err := r.journal.AppendAsync(e, tell)

@@ -234,6 +234,7 @@ func (e Event) check() error {
 // appendRecord encodes a record's plaintext. Times that fall behind last are lifted to it: two readers of two channels
 // may come in the other order than their clocks were read.
 func appendRecord(b []byte, events []Event, last time.Duration) ([]byte, time.Duration, error) {
+	start := len(b)
 	var base time.Duration = last
 	if len(events) > 0 && events[0].T > last {
 		base = events[0].T
@@ -256,8 +257,8 @@ func appendRecord(b []byte, events []Event, last time.Duration) ([]byte, time.Du
 		b = binary.AppendUvarint(b, uint64(len(e.Data)))
 		b = append(b, e.Data...)
 	}
-	if len(b) > MaxRecord {
-		return nil, 0, fmt.Errorf("%w: record of %d bytes, at most %d", ErrEvent, len(b), MaxRecord)
+	if n := len(b) - start; n > MaxRecord {
+		return nil, 0, fmt.Errorf("%w: record of %d bytes, at most %d", ErrEvent, n, MaxRecord)
 	}
 	return b, t, nil
 }

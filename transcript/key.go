@@ -91,6 +91,23 @@ func (s *sealer) frame(t FrameType, clear, plain []byte) ([]byte, error) {
 	return s.aead.Seal(f, nonce[:], plain, s.ad(t, clear)), nil
 }
 
+// frameHead is a frame's length and type.
+const frameHead = 4 + 1
+
+// sealFrame makes a whole sealed frame of f, which holds room for the head, the clear bytes, and then the plaintext. It is sealed where it lies, with room for
+// the tag behind it if f has that. The caller answers for the number being fresh.
+func (s *sealer) sealFrame(t FrameType, f []byte, clear int) ([]byte, error) {
+	n := len(f) - 4 + overhead
+	if n > MaxFrame {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrFrame, n, MaxFrame)
+	}
+	binary.BigEndian.PutUint32(f, uint32(n))
+	f[4] = byte(t)
+	c := f[frameHead : frameHead+clear]
+	nonce := s.nonce(t, c)
+	return s.aead.Seal(f[:frameHead+clear], nonce[:], f[frameHead+clear:], s.ad(t, c)), nil
+}
+
 // open gives the plaintext of a sealed body; clear bytes of it are not sealed.
 func (s *sealer) open(t FrameType, body []byte, clear int) ([]byte, error) {
 	nonce := s.nonce(t, body[:clear])

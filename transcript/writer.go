@@ -28,8 +28,7 @@ type Writer struct {
 	out    uint64
 	head   Head
 	err    error
-	buf    []byte // plaintext, reused
-	folder bool   // was given out
+	folder bool // was given out
 }
 
 // NewWriter begins a stream under a key drawn for it alone (NewKey). The caller fills Session, Jump, Origin, Person,
@@ -93,23 +92,43 @@ func (w *Writer) SealTo(events []Event, put func(frame []byte) error) error {
 	return nil
 }
 
+// largeFrame is what is made once and used again: bulk comes in reads of 256 KiB, and making and clearing that much for each costs more than sealing it.
+const largeFrame = 260 << 10
+
+var largeFrames = sync.Pool{New: func() any { return new([largeFrame]byte) }}
+
+// newFrame gives an empty buffer with room for the events' frame.
+func newFrame(events []Event) []byte {
+	n := frameHead + clearRecord + overhead + binary.MaxVarintLen64
+	for _, e := range events {
+		n += 1 + 3*binary.MaxVarintLen64 + len(e.Data)
+	}
+	if n <= largeFrame/2 || n > largeFrame {
+		return make([]byte, 0, n)
+	}
+	return largeFrames.Get().(*[largeFrame]byte)[:0]
+}
+
+// Release gives a frame of Seal or SealTo back when nobody reads it any more. It need not be called.
+func Release(frame []byte) {
+	if cap(frame) == largeFrame {
+		largeFrames.Put((*[largeFrame]byte)(frame[:largeFrame]))
+	}
+}
+
 func (w *Writer) seal(events []Event) ([]byte, error) {
 	if w.err != nil {
 		return nil, w.err
 	}
-	plain, last, err := appendRecord(w.buf[:0], events, w.last)
+	f, last, err := appendRecord(newFrame(events)[:frameHead+clearRecord], events, w.last)
 	if err != nil {
 		// Nothing was sealed and no number taken, but what should have been recorded wasn't.
 		w.close(fmt.Errorf("%w after: %w", ErrClosed, err))
 		return nil, err
 	}
-	if cap(plain) <= 64<<10 { // a burst's buffer isn't kept by an idle session
-		w.buf = plain
-	}
-	var clear [clearRecord]byte
-	binary.BigEndian.PutUint64(clear[:], w.next)
+	binary.BigEndian.PutUint64(f[frameHead:], w.next)
 	w.next++
-	f, err := w.s.frame(TypeRecord, clear[:], plain)
+	f, err = w.s.sealFrame(TypeRecord, f, clearRecord)
 	if err != nil {
 		w.close(fmt.Errorf("%w after: %w", ErrClosed, err))
 		return nil, err
@@ -165,5 +184,5 @@ func (w *Writer) close(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.s, w.buf = nil, nil
+	w.s = nil
 }
