@@ -47,6 +47,11 @@ func (c *CA) readBack(ctx context.Context, s state.Session) (*readBack, error) {
 		b.under[s.ID] = r
 		go func() {
 			defer close(r.done)
+			defer func() { // a stream is foreign bytes
+				if v := recover(); v != nil {
+					r.err = fmt.Errorf("reading back %s: panic: %v", s.ID, v)
+				}
+			}()
 			r.err = c.verifyStored(context.WithoutCancel(ctx), s, r)
 		}()
 	}

@@ -342,10 +342,13 @@ type State struct {
 	// Draining is when the jump goes down; zero: it doesn't.
 	Draining time.Time `json:"draining,omitzero"`
 	Unsent   int       `json:"unsent"` // recordings that wait for the store
-	Facts    int64     `json:"facts"`
-	Acked    int64     `json:"acked"` // facts that the CA has
-	Names    int       `json:"names"` // hosts with a host certificate
-	Deaf     bool      `json:"deaf"`  // doesn't hear of revocations: the CA gives no sign of life
+	// Behind is how many bytes of all recordings, of running sessions too, are here and not in the store yet, and BehindSince when the oldest of them was recorded.
+	Behind      int64     `json:"behind"`
+	BehindSince time.Time `json:"behind_since,omitzero"`
+	Facts       int64     `json:"facts"`
+	Acked       int64     `json:"acked"` // facts that the CA has
+	Names       int       `json:"names"` // hosts with a host certificate
+	Deaf        bool      `json:"deaf"`  // doesn't hear of revocations: the CA gives no sign of life
 }
 
 // State says what the jump is doing just now.
@@ -358,6 +361,8 @@ func (j *Jump) State() State {
 	s.Deaf = j.ears.deaf()
 	if j.shipper != nil {
 		s.Unsent = j.shipper.Left()
+		s.Behind, s.BehindSince = j.shipper.Behind()
+		s.BehindSince = s.BehindSince.UTC()
 	}
 	return s
 }

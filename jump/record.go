@@ -59,7 +59,7 @@ func (j *Jump) newRecorder(o *order, door string, failed func(error)) (*recorder
 	j.mu.Lock()
 	r.ship = j.shipper
 	j.mu.Unlock()
-	r.ship.Follow(r.sid, o.session, statement.Hash(r.env), r.w.Head)
+	r.ship.Follow(r.sid, o.session, statement.Hash(r.env), len(header), r.w.Head)
 	return r, nil
 }
 

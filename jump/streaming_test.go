@@ -136,8 +136,12 @@ func TestTheStoreIsGoneForAWhile(t *testing.T) {
 	if w.ca.has(g) != before {
 		t.Error("stored in a store that is gone")
 	}
+	if s := w.j.State(); s.Behind < 40<<20 || s.BehindSince.IsZero() || s.Unsent != 0 {
+		t.Errorf("state %+v", s)
+	}
 	w.ca.gone(false)
 	wait("all is stored before the session ends", func() bool { return w.ca.has(g) > 50<<20 })
+	wait("nothing is behind", func() bool { return w.j.State().Behind == 0 })
 	check(t, os.WriteFile(filepath.Join(w.dir, "back"), nil, 0o600))
 	check(t, cmd.Wait())
 	if got := hex.EncodeToString(out.Sum(nil)); got != want {

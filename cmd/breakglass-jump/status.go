@@ -63,6 +63,9 @@ func newStatusCmd() *cobra.Command {
 				fmt.Fprintf(out, "  DRAINING    lets nobody in, and is gone with the last session, at %s at the latest\n", s.Draining.Local().Format("15:04:05"))
 			}
 			fmt.Fprintf(out, "  sessions    %d running, %d recordings not stored yet\n", s.Sessions, s.Unsent)
+			if !s.BehindSince.IsZero() && time.Since(s.BehindSince) > lateStore {
+				fmt.Fprintf(out, "  LATE        %s are recorded and not in the store yet, the oldest since %s: is the CA there?\n", size(s.Behind), s.BehindSince.Local().Format("15:04:05"))
+			}
 			fmt.Fprintf(out, "  facts       %d, of which the CA has %d\n", s.Facts, s.Acked)
 			fmt.Fprintf(out, "  hosts       %d names with a host certificate\n", s.Names)
 			if s.Deaf {
@@ -76,6 +79,9 @@ func newStatusCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
 }
+
+// lateStore is how long what was recorded may take to the store before an operator reads of it: while all is well it is a second.
+const lateStore = 10 * time.Second
 
 // writeRunning lists the sessions that run.
 func writeRunning(out io.Writer, list []jump.Running) error {

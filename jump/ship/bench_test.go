@@ -52,7 +52,7 @@ func BenchmarkLag(b *testing.B) {
 			var mu sync.Mutex
 			var lags []time.Duration
 			ctx, cancel := context.WithCancel(context.Background())
-			s := New(ctx, Config{Journal: j, Store: store, Facts: store, Logger: slog.New(slog.DiscardHandler), Sent: func(lag time.Duration, _ int) {
+			s := New(ctx, Config{Journal: j, Store: store, Facts: store, Logger: slog.New(slog.DiscardHandler), Sent: func(lag time.Duration, _ int64) {
 				mu.Lock()
 				defer mu.Unlock()
 				lags = append(lags, lag)

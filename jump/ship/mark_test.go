@@ -130,7 +130,7 @@ func TestPace(t *testing.T) {
 	j, _ := openJournal(t, journal.Config{Dir: t.TempDir(), SegmentSize: 1 << 20, Segments: 5})
 	defer j.Close()
 	store := newStore(t)
-	store.away = true
+	store.hold = make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	s := New(ctx, Config{Journal: j, Store: store, Facts: store, Logger: slog.New(slog.DiscardHandler)})
 	defer s.Wait()
@@ -179,10 +179,25 @@ func TestPace(t *testing.T) {
 	good(0)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Pace(r.sid, &ending) }()
-	store.set(func() { store.away = false })
+	close(store.hold)
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Error("waits for ever")
+	}
+	store.is("all stored", func() bool { return store.sizes[r.id] == r.bytes })
+	if n, _ := s.Behind(); n != 0 {
+		t.Errorf("%d bytes behind", n)
+	}
+	// A store that fails is not waited for.
+	store.set(func() { store.away = true })
+	for left, all := j.Room(); left > all/3; left, all = j.Room() {
+		r.output(100_000)
+	}
+	good(0)
+	for end := time.Now().Add(time.Minute); waits(r); {
+		if time.Now().After(end) {
+			t.Error("waits for a store that fails")
+		}
 	}
 }

@@ -23,7 +23,7 @@ type Config struct {
 	Facts   Facts
 	Logger  *slog.Logger
 	// Sent, if not nil, is told how long ago the oldest byte of a piece became durable when the store has it.
-	Sent func(lag time.Duration, bytes int)
+	Sent func(lag time.Duration, bytes int64)
 }
 
 // Shipper works until its context ends. A stream that is idle costs it a few hundred bytes and no goroutine.
@@ -59,11 +59,13 @@ type line struct {
 	// Under the Shipper's lock.
 	queued  bool
 	turning bool
-	again   bool // something happened during its turn
-	still   bool // gets no turn
-	old     bool // keeps an old segment
-	gone    bool // stored and forgotten
-	backlog int64
+	again   bool      // something happened during its turn
+	still   bool      // gets no turn
+	old     bool      // keeps an old segment
+	gone    bool      // stored and forgotten
+	tries   int       // that failed, since one didn't
+	failing bool      // waits after one that failed
+	backlog int64     // bytes that are durable and not stored; below 0 for the moment in which a frame is read before the journal has told of it
 	since   time.Time // when the oldest byte of the backlog became durable
 	due     time.Time // when it gets a turn; zero: not set
 	timer   *time.Timer
@@ -95,23 +97,42 @@ func (s *Shipper) Left() int {
 	return s.left
 }
 
-// Wait returns when no upload is under way, by success or by the context.
-func (s *Shipper) Wait() { s.wg.Wait() }
+// Behind is how much is durable in the journal and not in the store yet, of all streams, and since when the oldest of it is.
+func (s *Shipper) Behind() (bytes int64, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lines {
+		bytes += max(0, l.backlog)
+		if l.backlog > 0 && (since.IsZero() || l.since.Before(since)) {
+			since = l.since
+		}
+	}
+	return bytes, since
+}
 
-// Follow ships a running session's stream, whose header and envelope are durable. head says what is sealed, frames that aren't durable yet included.
-func (s *Shipper) Follow(sid journal.SID, session name.SessionID, envelope statement.Hash, head func() transcript.Head) {
+// Wait returns when no upload is under way any more, after the context has ended.
+func (s *Shipper) Wait() {
+	<-s.ctx.Done()
+	s.mu.Lock() // whoever begins one looks at the context under it
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+// Follow ships a running session's stream, of which the header, of so many bytes, and the envelope are durable, and nothing else is. head says what is sealed,
+// frames that aren't durable yet included.
+func (s *Shipper) Follow(sid journal.SID, session name.SessionID, envelope statement.Hash, header int, head func() transcript.Head) {
 	l := &line{sid: sid, session: session, envelope: envelope, head: head, began: time.Now()}
 	l.at.headAt = l.began
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines[sid] = l
-	l.since = l.began
+	l.since, l.backlog = l.began, int64(header)
 	s.after(l, gather)
 }
 
 // Ship ships what a former run left; its end must have been told.
 func (s *Shipper) Ship(st *Stream) {
-	l := &line{sid: st.SID, session: st.Session, envelope: st.Envelope, told: st.Told, final: st.Head, since: time.Now()}
+	l := &line{sid: st.SID, session: st.Session, envelope: st.Envelope, told: st.Told, final: st.Head, since: time.Now(), backlog: st.Head.Bytes - st.from.Head.Bytes}
 	l.at.begin(st.from)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +183,7 @@ func (s *Shipper) Still(sid journal.SID) {
 		select {
 		case <-time.After(5 * time.Millisecond): // its call was ended
 		case <-s.ctx.Done():
-			s.wg.Wait()
+			s.Wait()
 			return
 		}
 	}
@@ -181,7 +202,7 @@ func (s *Shipper) Hush(sid journal.SID) {
 }
 
 // Pace returns when the session may go on making data in bulk. It waits only while the journal is half full, much of it is this session's, and the store
-// takes anything at all; not at an end. So a session is as fast as the store when the store is slower, and its neighbours' keystrokes find room.
+// takes it; not at an end. So a session is as fast as the store when the store is slower, and its neighbours' keystrokes find room.
 func (s *Shipper) Pace(sid journal.SID, ending *atomic.Bool) {
 	for !ending.Load() {
 		left, all := s.cfg.Journal.Room()
@@ -190,7 +211,7 @@ func (s *Shipper) Pace(sid journal.SID, ending *atomic.Bool) {
 		}
 		s.mu.Lock()
 		l, moved := s.lines[sid], s.moved
-		goOn := l == nil || l.backlog <= left/16 || time.Since(s.good) > alive
+		goOn := l == nil || l.backlog <= left/16 || l.tries > 0 || time.Since(s.good) > alive
 		s.mu.Unlock()
 		if goOn {
 			return
@@ -215,7 +236,7 @@ func (s *Shipper) durable(e journal.Entry) {
 	if l == nil {
 		return
 	}
-	if l.backlog == 0 {
+	if l.backlog <= 0 {
 		l.since = time.Now()
 	}
 	l.backlog += int64(len(e.Data))
@@ -254,7 +275,7 @@ func (s *Shipper) rolled() {
 // after gives the line a turn in a while, or sooner if it was due sooner. A line that waits after an error isn't hurried.
 func (s *Shipper) after(l *line, d time.Duration) {
 	at := time.Now().Add(d)
-	if l.queued || l.still || l.at.failing || s.ctx.Err() != nil || !l.due.IsZero() && !at.Before(l.due) {
+	if l.queued || l.still || l.failing || s.ctx.Err() != nil || !l.due.IsZero() && !at.Before(l.due) {
 		return
 	}
 	if d <= 0 {
@@ -365,7 +386,7 @@ func (s *Shipper) work() {
 
 // follow decides when the line has its next turn.
 func (s *Shipper) follow(l *line, res result, err error) {
-	l.at.failing = false
+	l.failing = false
 	var problem *api.Problem
 	switch {
 	case s.ctx.Err() != nil:
@@ -377,11 +398,11 @@ func (s *Shipper) follow(l *line, res result, err error) {
 		s.pause(l, firstWait)
 	case err != nil:
 		l.at.asked, l.at.target = false, nil
-		if l.at.tries%16 == 0 {
+		if l.tries%16 == 0 {
 			s.cfg.Logger.Warn("recording not stored yet", "session", l.session, "error", err)
 		}
-		s.pause(l, min(maxWait, firstWait<<min(l.at.tries, 6)))
-		l.at.tries++
+		s.pause(l, min(maxWait, firstWait<<min(l.tries, 6)))
+		l.tries++
 	case res.done:
 		if l.timer != nil {
 			l.timer.Stop()
@@ -390,10 +411,10 @@ func (s *Shipper) follow(l *line, res result, err error) {
 		delete(s.lines, l.sid)
 		s.left--
 	case res.more || l.again || l.told != 0 || l.backlog >= enough:
-		l.at.tries = 0
+		l.tries = 0
 		s.queue(l)
 	default:
-		l.at.tries = 0
+		l.tries = 0
 		if l.backlog > 0 {
 			s.after(l, gather-time.Since(l.since))
 		}
@@ -405,19 +426,21 @@ func (s *Shipper) follow(l *line, res result, err error) {
 
 // pause gives the line its next turn after a wait, whatever happens meanwhile.
 func (s *Shipper) pause(l *line, d time.Duration) {
-	l.due, l.at.failing = time.Now().Add(d), true
+	l.due, l.failing = time.Now().Add(d), true
 	s.arm(l, d)
 }
 
-// sent is counted when the store has what was durable.
-func (s *Shipper) sent(l *line, bytes int) {
+// has counts bytes that the store has, sent now or, as it turns out, before.
+func (s *Shipper) has(l *line, bytes int64) {
 	s.mu.Lock()
 	lag := time.Since(l.since)
 	s.good = time.Now()
-	l.backlog = max(0, l.backlog-int64(bytes))
-	l.since = s.good // what is left came later than what went
+	l.backlog -= bytes
+	if bytes > 0 {
+		l.since = s.good // what is left came later than what went
+	}
 	s.mu.Unlock()
-	if s.cfg.Sent != nil {
+	if s.cfg.Sent != nil && bytes > 0 {
 		s.cfg.Sent(lag, bytes)
 	}
 }

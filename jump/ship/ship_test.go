@@ -40,7 +40,8 @@ type memStore struct {
 	away      bool
 	rand      *rand.Rand // fails one call in four before it does it, one after
 	slow      time.Duration
-	discard   bool // keeps only how long streams are
+	hold      chan struct{} // no call ends before it is closed
+	discard   bool          // keeps only how long streams are
 	sizes     map[name.SessionID]int64
 	gave      time.Time // when the last piece came
 }
@@ -53,6 +54,9 @@ func newStore(t testing.TB) *memStore {
 func (s *memStore) call(f func() error) error {
 	if s.slow > 0 {
 		time.Sleep(s.slow)
+	}
+	if s.hold != nil {
+		<-s.hold
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -322,7 +326,9 @@ func begin(t testing.TB, j *journal.Journal, store *memStore) (s *Shipper, stop 
 	return s, stop
 }
 
-func (r *rec) follow(s *Shipper) { s.Follow(r.sid, r.id, ledger.EntryHash(r.env), r.w.Head) }
+func (r *rec) follow(s *Shipper) {
+	s.Follow(r.sid, r.id, ledger.EntryHash(r.env), len(r.w.HeaderFrame()), r.w.Head)
+}
 
 // What was recorded is in the store before its session is over.
 func TestARecordingIsStoredWhileItsSessionRuns(t *testing.T) {

@@ -27,9 +27,6 @@ type position struct {
 	headAt    time.Time // of the last head that was signed
 	headBytes int64
 	trimmed   int64 // bytes that had been stored at the last trim
-
-	tries   int
-	failing bool
 }
 
 func (p *position) begin(m Shipped) {
@@ -134,7 +131,9 @@ func (s *Shipper) headDue(l *line) bool {
 // resume finds the place in the journal where the store's part ends.
 func (s *Shipper) resume(ctx context.Context, l *line, b *buffers, have int64) error {
 	p := &l.at
+	before := p.bytes + p.partial
 	p.partial = 0
+	defer func() { s.has(l, p.bytes+p.partial-before) }()
 	if have < p.bytes {
 		return fmt.Errorf("%w: it has %d bytes of %d", errLost, have, p.bytes)
 	}
@@ -222,7 +221,7 @@ func (s *Shipper) upload(ctx context.Context, l *line, b *buffers) (more bool, e
 		}); err != nil {
 			return false, err
 		}
-		s.sent(l, len(buf))
+		s.has(l, to.bytes+to.partial-p.bytes-p.partial)
 	}
 	*p = to
 	return more, nil
