@@ -47,6 +47,9 @@ func writeFile(path string, b []byte) error {
 const (
 	// tellEvery is how often the service manager is told how the jump stands.
 	tellEvery = time.Second
+	// readyPatience is how long being ready waits for the first host certificates, and readyEvery how often it is looked.
+	readyPatience = 10 * time.Second
+	readyEvery    = 20 * time.Millisecond
 	// patience is asked for as long as the jump drains: several times tellEvery.
 	patience = 30 * time.Second
 )
@@ -60,6 +63,10 @@ func tellManager(ctx context.Context, m notify.Manager, j *jump.Jump, log *slog.
 			said[err.Error()] = true
 			log.Warn("the service manager is not told", "error", err)
 		}
+	}
+	// Whoever ends another jump once this is ready relies on it: it has to serve by then. A CA that is away doesn't hold up the start.
+	for end := time.Now().Add(readyPatience); j.State().Names == 0 && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(readyEvery)
 	}
 	told(m.Ready())
 	t := time.NewTicker(tellEvery)

@@ -280,10 +280,11 @@ func TestAJumpIsReplacedWithoutAnybodyNoticing(t *testing.T) {
 	x := shell(t, alice)
 	stop := knocks(t, r.JumpAddress)
 
-	if err := r.StartShared(ctx, jumpB, shared); err != nil {
+	ready := manager(t, filepath.Join(t.TempDir(), "notify"))
+	if err := r.StartShared(ctx, jumpB, shared, "NOTIFY_SOCKET="+ready.name); err != nil {
 		t.Fatal(err)
 	}
-	stands(t, r, jumpB, "hosts       2 names") // its address answers from before it does
+	ready.until("READY=1") // as `systemctl start` waits for it; its address answers from before it does
 	old := r.Proc("jump")
 	old.Cmd.Process.Signal(syscall.SIGTERM)
 	x.until("this jump goes down at ")
