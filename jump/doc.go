@@ -17,6 +17,9 @@
 // A host behind a via (an SSH bastion, a SOCKS5 or an HTTP CONNECT proxy) is reached through it under the same guarantees: the via carries ciphertext, and a
 // bastion whose key isn't the entry's is told and stopped at like a host.
 //
+// A jump that is told to end lets people finish, for a time that it tells them, while its listener may be another jump's already; what is left is cut, sealed
+// and told (drain.go). One that can open nothing sends people to another before SSH begins (shut.go).
+//
 // Strangers write nothing but a sum a minute, hold bounded memory for a bounded time, and never keep the accept loop waiting.
 //
 // gliderlabs/ssh is the front: listener, handshake, context, handler maps. Its traps are named where they are avoided. Channels and
