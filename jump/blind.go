@@ -74,6 +74,7 @@ func (s *session) seeing(heard time.Time, blind bool) {
 		})
 		s.timers = append(s.timers, s.blindEnd)
 	} else {
+		s.blindFor += time.Since(s.blind)
 		s.blind = time.Time{}
 		s.blindEnd.Stop()
 	}

@@ -113,6 +113,7 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 	defer s.leave()
 	defer s.guard("channel")
 	id := s.number()
+	s.asked(nc.ChannelType())
 	isForward := false
 	switch typ := nc.ChannelType(); typ {
 	case "session":

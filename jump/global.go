@@ -63,6 +63,7 @@ func (s *session) serveHost() {
 	s.spawn("channels of the host", func() {
 		for nc := range s.up.chans {
 			id := s.number()
+			s.asked(nc.ChannelType())
 			switch nc.ChannelType() {
 			case forward.OpenRemote, forward.OpenRemoteUnix:
 				s.spawn("forwarded channel", func() { s.serveForwarded(nc, id) })

@@ -30,6 +30,7 @@ type Jump struct {
 	facts     *facts.Book
 	hostCerts *hostCerts
 	strangers *strangers
+	figures   *figures
 	caps      caps
 	front     *front.Server
 	shipper   *ship.Shipper
@@ -72,7 +73,9 @@ func New(cfg Config) (*Jump, error) {
 		return nil, fmt.Errorf("opening jump: %w", err)
 	}
 	j.hostCerts = newHostCerts(cfg.CA, cfg.HostKey, t.hostCA, cfg.Now, cfg.Logger)
+	j.figures = newFigures()
 	j.strangers = newStrangers(cfg.Name, cfg.Now())
+	j.strangers.also = func(reason string) { j.figures.count(j.figures.refused, reason) }
 	j.front = j.server()
 	return j, nil
 }

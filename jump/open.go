@@ -79,10 +79,11 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 		return nil, err
 	}
 	log := j.log.With("session", o.session)
+	_, door := d.way.words()
 	s := &session{j: j, order: o, until: o.opened.Until.Time, channels: map[*channel]struct{}{}, done: make(chan struct{})}
+	s.client, s.personAlgs, s.peer, s.door = string(d.meta.ClientVersion()), algorithms(d.meta), c.peer, door
 	s.budget.each = o.budget
 	s.budget.all.Store(o.budget)
-	_, door := d.way.words()
 	if s.rec, err = j.newRecorder(o, door, s.failed); err != nil {
 		log.Error("recorder not begun", "error", err)
 		return nil, say(err, "the session can't be recorded, so it isn't opened", j.elsewhere(target(c)))
@@ -120,6 +121,7 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	if err := s.rec.now(act(0, "host", fmt.Sprintf("logged in at %s%s, %s", s.up.address, s.up.through, printable(string(s.up.client.ServerVersion()))))); err != nil {
 		return nil, s.never(endFailed, say(err, "the session can't be recorded, so it isn't opened"))
 	}
+	j.figures.count(j.figures.opened, door)
 	log.Info("session opened", "person", o.person, "login", o.login, "host", o.host, "peer", c.peer, "until", o.opened.Until, "address", up.address+up.through)
 	s.start()
 	return s, nil

@@ -23,9 +23,10 @@ type recorder struct {
 	bytes   atomic.Int64
 	in, out atomic.Int64
 	// failed is told of errors and cuts the session; it doesn't wait.
-	failed func(error)
-	ship   *ship.Shipper
-	ending atomic.Bool // a cut is not kept waiting
+	failed  func(error)
+	figures *figures
+	ship    *ship.Shipper
+	ending  atomic.Bool // a cut is not kept waiting
 }
 
 // newRecorder makes header and envelope durable: only then may a channel open.
@@ -35,7 +36,7 @@ func (j *Jump) newRecorder(o *order, door string, failed func(error)) (*recorder
 	if err != nil {
 		return nil, err
 	}
-	r := &recorder{journal: j.cfg.Journal, env: transcript.SHA256(env), began: time.Now(), failed: failed}
+	r := &recorder{journal: j.cfg.Journal, env: transcript.SHA256(env), began: time.Now(), failed: failed, figures: j.figures}
 	r.w, err = transcript.NewWriter(transcript.Header{
 		Session: o.session, Jump: j.cfg.Name, Origin: j.trusted().origin, Person: o.person, Login: o.login, Host: o.host, Door: door,
 		T0: j.cfg.Now().UnixMicro(), Bind: transcript.Hash(o.bind),
@@ -90,6 +91,8 @@ func (r *recorder) later(events ...transcript.Event) receipt {
 		tell := func(err error) {
 			if err != nil {
 				r.failed(err)
+			} else {
+				r.figures.durable(r.at() - now)
 			}
 			transcript.Release(f) // it is on the disk; whoever ships it reads it there
 			done <- err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,15 @@ type session struct {
 
 	remotes remotes
 	budget  budget
+
+	// what account tells
+	client     string // the person's client, as it names itself
+	personAlgs string // what its leg speaks
+	peer       netip.Addr
+	door       string
+	kinds      map[string]int // channels asked for, under mu
+	blindFor   time.Duration  // under mu
+	accounted  bool           // under the jump's mu
 
 	wg   sync.WaitGroup // everything that passes or records
 	once sync.Once
@@ -380,8 +390,7 @@ func (s *session) tell() {
 		log.Error("end of a session not told; it will be at the next start", "error", err)
 		return
 	}
-	log.Info("session ended", "reason", reason, "exit", exit, "person", s.order.person, "host", s.order.host, "login", s.order.login,
-		"seconds", int(s.rec.at()/time.Second), "bytes_in", s.rec.in.Load(), "bytes_out", s.rec.out.Load())
+	s.account(log, reason, exit, head)
 }
 
 // goodbye records why a session is cut, if there is still a way to.

@@ -37,6 +37,7 @@ const maxStrangers = 40
 // strangers counts refusals.
 type strangers struct {
 	jump name.Jump
+	also func(reason string) // is told of each
 
 	mu     sync.Mutex
 	from   time.Time
@@ -65,6 +66,9 @@ func network(a netip.Addr) string {
 }
 
 func (s *strangers) count(reason string, a netip.Addr) {
+	if s.also != nil {
+		s.also(reason)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := strangerKey{reason, network(a)}

@@ -43,6 +43,10 @@ type config struct {
 	Drain struct {
 		Seconds int `toml:"seconds" comment:"what runs may go on for so long after SIGTERM, while nobody new is let in; 0: it is cut at once. A second SIGTERM doesn't wait"`
 	} `toml:"drain"`
+	Metrics struct {
+		Listen         string `toml:"listen" comment:"IP:PORT on loopback for Prometheus (GET /metrics); empty: nowhere. They name no person and no host"`
+		BeyondLoopback bool   `toml:"beyond_loopback,omitempty"`
+	} `toml:"metrics"`
 }
 
 const (
@@ -132,6 +136,13 @@ func (c *config) check(path string) error {
 	}
 	if c.Drain.Seconds < 0 || c.Drain.Seconds > int(maxDrain/time.Second) {
 		bad("drain: %d seconds, want 0 to %d", c.Drain.Seconds, int(maxDrain/time.Second))
+	}
+	if m := c.Metrics; m.Listen != "" {
+		if a, err := netip.ParseAddrPort(m.Listen); err != nil {
+			bad("metrics: listen %q is not IP:PORT", m.Listen)
+		} else if !a.Addr().IsLoopback() && !m.BeyondLoopback {
+			bad("metrics: listen %q is no loopback address: write beyond_loopback = true if whoever reaches it may read them", m.Listen)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -139,6 +139,7 @@ func serve(ctx context.Context, d directory, manager notify.Manager, hurry <-cha
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what reports goes on while the jump drains
 	var wg sync.WaitGroup
 	wg.Go(func() { writeStatus(work, d, j, jour, log) })
+	wg.Go(func() { serveMetrics(work, c.Metrics.Listen, j, log) })
 	wg.Go(func() { tellManager(work, manager, j, log) })
 	wg.Go(func() {
 		select {
