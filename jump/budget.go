@@ -20,6 +20,7 @@ type budget struct {
 	all    atomic.Int64 // with what extensions brought
 	spent  atomic.Int64
 	warned atomic.Bool
+	gone   atomic.Bool // the session was cut for it
 }
 
 var errBudget = errors.New("the session has carried all that it may")
@@ -44,7 +45,7 @@ func (b *budget) more() {
 func (s *session) spend(n int) error {
 	warn, err := s.budget.spend(n)
 	switch {
-	case err != nil:
+	case err != nil && !s.budget.gone.Swap(true):
 		go s.cut(endBudget, fmt.Sprintf("breakglass: session cut: it has carried the %s that a session may. Nothing shown is missing.\r\n"+
 			"breakglass: hint: breakglass extend %s brings as much again to a session that runs; connect anew: breakglass ssh %s", bytesize.Text(s.budget.all.Load()), s.order.session.Request(), s.target()))
 	case warn:

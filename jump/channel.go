@@ -112,6 +112,7 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 	}
 	defer s.leave()
 	defer s.guard("channel")
+	s.slow()
 	id := s.number()
 	s.asked(nc.ChannelType())
 	isForward := false
@@ -298,6 +299,7 @@ func (c *channel) request(req *ssh.Request, from transcript.Side) {
 		allowed = false
 	}
 	if !allowed {
+		c.s.slow()
 		text := refusedText(whatIs(req.Type))
 		c.s.rec.now(event(transcript.Request{Step: transcript.Asked, Payload: clip(req.Payload)}),
 			event(transcript.Request{Step: transcript.Denied, Message: text}))
@@ -308,6 +310,9 @@ func (c *channel) request(req *ssh.Request, from transcript.Side) {
 		return
 	}
 	c.s.active()
+	if from == transcript.FromPerson {
+		c.s.slow()
+	}
 	if err := c.s.rec.now(event(transcript.Request{Step: transcript.Asked, Payload: req.Payload})); err != nil {
 		req.Reply(false, nil)
 		return

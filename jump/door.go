@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	front "github.com/gliderlabs/ssh"
@@ -97,6 +98,9 @@ type lobby struct {
 	once    sync.Once
 	session *session // by once
 	err     error
+
+	opens   pending
+	flooded atomic.Bool
 
 	mu      sync.Mutex
 	begun   bool // a session was opened, or is being
@@ -191,9 +195,45 @@ func (l *lobby) conn() ssh.Conn {
 	return c
 }
 
+// flood ends a connection that asks for too much.
+func (l *lobby) flood() {
+	defer l.guard()
+	l.j.log.Warn("channels are opened faster than they can be answered; cut", "person", l.claim.person, "request", l.claim.grant.Request, "peer", l.claim.peer)
+	if s := l.running(); s != nil {
+		s.cut(endFlood, floodText)
+	}
+	l.d.Close()
+}
+
+// running is the session, if there is one already.
+func (l *lobby) running() *session {
+	if l.eager != nil {
+		return l.eager
+	}
+	l.mu.Lock()
+	begun := l.begun
+	l.mu.Unlock()
+	if !begun {
+		return nil
+	}
+	s, err := l.open() // waits for whoever opens it
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
 // channel is a channel that the person's client opens.
 func (l *lobby) channel(nc ssh.NewChannel) {
 	defer l.guard()
+	defer l.opens.leave()
+	if !l.opens.enter() {
+		nc.Reject(ssh.ResourceShortage, "breakglass: too many channels at once")
+		if !l.flooded.Swap(true) {
+			go l.flood()
+		}
+		return
+	}
 	if l.eager != nil {
 		l.eager.serveChannel(nc)
 		return

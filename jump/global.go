@@ -22,6 +22,7 @@ func (s *session) globalRequest(person ssh.Conn, req *ssh.Request) (ok bool, pay
 	}
 	defer s.leave()
 	defer s.guard("global request")
+	s.slow()
 	switch req.Type {
 	case keepalive:
 		// Answered here and carries nothing through: one every second would only bury the rest of the recording.

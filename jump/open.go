@@ -83,11 +83,13 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	s := &session{j: j, order: o, until: o.opened.Until.Time, channels: map[*channel]struct{}{}, done: make(chan struct{})}
 	s.client, s.personAlgs, s.peer, s.door = string(d.meta.ClientVersion()), algorithms(d.meta), c.peer, door
 	s.budget.each = o.budget
+	s.pace = newPace()
 	s.budget.all.Store(o.budget)
 	if s.rec, err = j.newRecorder(o, door, s.failed); err != nil {
 		log.Error("recorder not begun", "error", err)
 		return nil, say(err, "the session can't be recorded, so it isn't opened", j.elsewhere(target(c)))
 	}
+	s.rec.requested = s.requested
 	if !j.keepSession(s) {
 		return nil, s.never(endStopped, say(errors.New("stopping"), "this jump is going down or full", j.elsewhere(s.target())))
 	}

@@ -25,8 +25,10 @@ type recorder struct {
 	// failed is told of errors and cuts the session; it doesn't wait.
 	failed  func(error)
 	figures *figures
-	ship    *ship.Shipper
-	ending  atomic.Bool // a cut is not kept waiting
+	// requested is told of what is recorded beside data; nil before there is a session.
+	requested func([]transcript.Event)
+	ship      *ship.Shipper
+	ending    atomic.Bool // a cut is not kept waiting
 }
 
 // newRecorder makes header and envelope durable: only then may a channel open.
@@ -73,6 +75,9 @@ type receipt chan error
 // later seals events as one record and hands it to the journal. What they describe may go on when the receipt says nil.
 func (r *recorder) later(events ...transcript.Event) receipt {
 	done := make(receipt, 1)
+	if r.requested != nil {
+		r.requested(events)
+	}
 	if bulk(events) {
 		r.ship.Pace(r.sid, &r.ending)
 	}

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"breakglass/internal/statement"
 	"breakglass/jump/journal"
 	"breakglass/jump/ship"
@@ -62,6 +64,7 @@ type session struct {
 
 	remotes remotes
 	budget  budget
+	pace    *rate.Limiter
 
 	// what account tells
 	client     string // the person's client, as it names itself
