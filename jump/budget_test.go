@@ -24,7 +24,7 @@ func TestASessionHasABudget(t *testing.T) {
 		{"output beyond it", "cat /dev/zero", 0, true},
 		{"input beyond it", "cat > /dev/null; echo", 2 * budget, true},
 		{"both together beyond it", "cat", budget * 6 / 10, true},
-		{"just below it, both together", "cat", budget / 2, false},
+		{"below it, both together", "cat", budget * 4 / 10, false},
 	} {
 		t.Run(c.is, func(t *testing.T) {
 			w := newWorld(t, func(w *world) { w.ca.change = func(o *ledger.SessionOpened) { o.Budget = budget } })
