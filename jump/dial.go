@@ -109,11 +109,16 @@ func (u *upstream) connect(ctx context.Context, nc net.Conn, login string, algor
 	cfg := &ssh.ClientConfig{
 		Config: cryptoConfig(), User: login, ClientVersion: identification, HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			// The answer has to come first: until then nothing but the key exchange was sent.
+			// The answer has to come first: until then nothing but the key exchange was sent. Keys are changed later too (a host's
+			// RekeyLimit), when ctx, which is the opening's, is long over: the key is held against the same answer.
 			select {
 			case <-u.released:
-			case <-ctx.Done():
-				return ctx.Err()
+			default:
+				select {
+				case <-u.released:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
 			if u.order == nil {
 				return errAnother

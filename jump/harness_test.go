@@ -35,6 +35,7 @@ const (
 	roleEnv     = "BREAKGLASS_JUMP_TEST_ROLE"
 	roleConnect = "connect"
 	roleJump    = "jump"
+	roleTap     = "tap"
 )
 
 func TestMain(m *testing.M) {
@@ -45,6 +46,13 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	case roleTap:
+		code, err := tap(os.Args[1], os.Args[2:])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(code)
 	case roleJump:
 		if err := childJump(os.Args[1], os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -158,7 +166,8 @@ func (w *world) startJump(l net.Listener) {
 	}
 }
 
-func (w *world) startSSHD() {
+// startSSHD starts a host; lines are set before the others, so they count.
+func (w *world) startSSHD(lines ...string) {
 	t := w.t
 	bin := "/usr/sbin/sshd"
 	if _, err := os.Stat(bin); err != nil {
@@ -175,7 +184,8 @@ func (w *world) startSSHD() {
 	host, port, _ := net.SplitHostPort(w.sshd)
 	check(t, os.WriteFile(filepath.Join(w.dir, "principals"), []byte(sshcert.SessionPrincipal(name.Login(w.login), "web01")+"\n"), 0o644))
 	check(t, os.MkdirAll(filepath.Join(w.dir, "home"), 0o700))
-	conf := fmt.Sprintf(`ListenAddress %s
+	conf := strings.Join(lines, "\n") + fmt.Sprintf(`
+ListenAddress %s
 Port %s
 HostKey %s/sshd_host
 PidFile none
