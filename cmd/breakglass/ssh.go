@@ -183,7 +183,36 @@ func (a *app) ssh(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return a.runSSH(cmd.Context(), program, line, g)
+	if err := a.runSSH(cmd.Context(), program, line, g); err != nil || a.status != exitSSH {
+		return err
+	}
+	a.explainHost(context.WithoutCancel(cmd.Context()), g, jump)
+	return nil
+}
+
+// explainTime bounds the look at the jump after ssh has failed.
+const explainTime = 3 * time.Second
+
+// explainHost says what is wrong with the host certificate that the jump shows, if that is what ssh stopped at: ssh's own words name another cause.
+func (a *app) explainHost(ctx context.Context, g *background.Grant, jump string) {
+	ctx, cancel := context.WithTimeout(ctx, explainTime)
+	defer cancel()
+	p, err := a.home.Pins()
+	if err != nil {
+		return
+	}
+	addrs, err := a.jumpAddresses(g.Jumps, jump)
+	if err != nil {
+		return
+	}
+	var wrong *connect.HostError
+	if err := connect.CheckHost(ctx, addrs, g.Host, p.Site.HostCA, time.Now()); !errors.As(err, &wrong) {
+		return // ssh ended for another reason, and said it
+	}
+	fmt.Fprintf(a.stderr, "breakglass: error: %s\n", wrong.What)
+	for _, h := range wrong.Next {
+		fmt.Fprintf(a.stderr, "breakglass: hint: %s\n", h)
+	}
 }
 
 func (a *app) sshTarget(s sshArgs) (name.Login, name.Host, error) {
