@@ -28,9 +28,12 @@ func TestStrictKex(t *testing.T) {
 	w := newWorld(t)
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
 	check(t, err)
-	kexInit := plainPacket(cat([]byte{20}, make([]byte, 16), str("curve25519-sha256,kex-strict-c-v00@openssh.com"), str("ssh-ed25519,ssh-ed25519-cert-v01@openssh.com"),
-		str("aes128-gcm@openssh.com"), str("aes128-gcm@openssh.com"), str("hmac-sha2-256-etm@openssh.com"), str("hmac-sha2-256-etm@openssh.com"),
-		str("none"), str("none"), str(""), str(""), []byte{0}, u32(0)))
+	compressing := func(with string) []byte {
+		return plainPacket(cat([]byte{20}, make([]byte, 16), str("curve25519-sha256,kex-strict-c-v00@openssh.com"), str("ssh-ed25519,ssh-ed25519-cert-v01@openssh.com"),
+			str("aes128-gcm@openssh.com"), str("aes128-gcm@openssh.com"), str("hmac-sha2-256-etm@openssh.com"), str("hmac-sha2-256-etm@openssh.com"),
+			str(with), str(with), str(""), str(""), []byte{0}, u32(0)))
+	}
+	kexInit := compressing("none")
 	ecdhInit := plainPacket(cat([]byte{30}, str(string(key.PublicKey().Bytes()))))
 	ignore := plainPacket(cat([]byte{2}, str("ignored")))
 	debug := plainPacket(cat([]byte{4, 0}, str("shown"), str("")))
@@ -46,6 +49,12 @@ func TestStrictKex(t *testing.T) {
 		{"a DEBUG before KEXINIT", [][]byte{debug, kexInit, ecdhInit}, false},
 		{"a DEBUG after KEXINIT", [][]byte{kexInit, debug, ecdhInit}, false},
 		{"an UNIMPLEMENTED after KEXINIT", [][]byte{kexInit, unimplemented, ecdhInit}, false},
+		{"compression or none", [][]byte{compressing("zlib@openssh.com,none"), ecdhInit}, true},
+		{"compression before who it is", [][]byte{compressing("zlib"), ecdhInit}, false}, // CVE-2016-10012 and its kind
+		{"nothing but compression", [][]byte{compressing("zlib@openssh.com"), ecdhInit}, false},
+		{"a login before the keys", [][]byte{kexInit, plainPacket(cat([]byte{5}, str("ssh-userauth"))), ecdhInit}, false},
+		{"a channel before the keys", [][]byte{kexInit, plainPacket(cat([]byte{90}, str("session"), u32(0), u32(1<<20), u32(1<<15))), ecdhInit}, false},
+		{"a command before anything", [][]byte{plainPacket(cat([]byte{98}, u32(0), str("exec"), []byte{1}, str("id")))}, false},
 		{"KEXINIT twice", [][]byte{kexInit, kexInit, ecdhInit}, false},
 	} {
 		keys, err := keysCome(w.jump, c.send)
