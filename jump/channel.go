@@ -193,7 +193,25 @@ func (s *session) bridge(nc ssh.NewChannel, far ssh.Conn, id uint32, from transc
 
 // proxy ends when both sides have closed the channel.
 func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
-	var all, stdin, output sync.WaitGroup
+	var all, stdin sync.WaitGroup
+	// The output's end is the business of whichever of stdout and stderr ends last: one goroutine less for each channel that does nothing.
+	ended := make(chan struct{})
+	var outputs atomic.Int32
+	outputs.Store(2)
+	endOutput := func() {
+		if outputs.Add(-1) > 0 {
+			return
+		}
+		defer close(ended)
+		// EOF toward the client stops stdout and stderr alike (X:channel.go sentEOF), so both must be drained first.
+		// And the exit status must be out: a client that has sent its EOF closes when it gets ours, X answers a close at
+		// once, and nothing can follow (sshd itself holds its close back until it has sent the status). So a command that
+		// closes its output and runs on shows its end of output with its exit.
+		<-c.exited
+		if c.side(transcript.KindEOF, transcript.FromHost) == nil {
+			c.client.CloseWrite()
+		}
+	}
 	run := func(wg *sync.WaitGroup, what string, f func()) {
 		all.Add(1)
 		if wg != nil {
@@ -208,10 +226,12 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 			f()
 		}()
 	}
-	run(&output, "stdout", func() {
+	run(nil, "stdout", func() {
+		defer endOutput()
 		(&pump{s: c.s, kind: transcript.KindOutput, id: c.id, from: c.host, to: func(b []byte) error { _, err := c.client.Write(b); return err }}).run()
 	})
-	run(&output, "stderr", func() {
+	run(nil, "stderr", func() {
+		defer endOutput()
 		(&pump{s: c.s, kind: transcript.KindStderr, id: c.id, from: c.host.Stderr(), to: c.writeStderr}).run()
 	})
 	run(&stdin, "stdin", func() {
@@ -235,19 +255,6 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 		c.host.Close()
 	})
 	run(nil, "requests of the host", func() {
-		ended := make(chan struct{})
-		run(nil, "end of output", func() {
-			// EOF toward the client stops stdout and stderr alike (X:channel.go sentEOF), so both must be drained first.
-			// And the exit status must be out: a client that has sent its EOF closes when it gets ours, X answers a close at
-			// once, and nothing can follow (sshd itself holds its close back until it has sent the status). So a command that
-			// closes its output and runs on shows its end of output with its exit.
-			output.Wait()
-			<-c.exited
-			if c.side(transcript.KindEOF, transcript.FromHost) == nil {
-				c.client.CloseWrite()
-			}
-			close(ended)
-		})
 		for req := range hostReqs {
 			c.request(req, transcript.FromHost)
 			if req.Type == "exit-status" || req.Type == "exit-signal" {

@@ -50,6 +50,7 @@ func (s *session) globalRequest(person ssh.Conn, req *ssh.Request) (ok bool, pay
 // serveHost answers what the host asks by itself: nothing of it reaches the person.
 func (s *session) serveHost() {
 	s.spawn("requests of the host", func() {
+		defer func() { go s.hostLeft() }() // its requests end with its connection; and the session's end waits for this
 		for req := range s.up.reqs {
 			if req.Type == keepalive {
 				req.Reply(false, nil)

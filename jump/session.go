@@ -202,21 +202,22 @@ func (s *session) start() {
 		s.watchIdle(idle)
 	}
 	s.serveHost()
-	go func() {
-		defer s.guard("waiting for the host")
-		s.up.client.Wait()
-		if s.isCut() { // by us: whoever cuts it closes it, once the person was told
-			return
-		}
-		// What the host sent before it left still drains to the person.
-		drained := make(chan struct{})
-		go func() { s.idleChannels(); close(drained) }()
-		select {
-		case <-drained:
-		case <-time.After(goodbyeTimeout):
-		}
-		s.close(endHost)
-	}()
+}
+
+// hostLeft ends the session when the connection to the host has ended.
+func (s *session) hostLeft() {
+	defer s.guard("the host's leaving")
+	if s.isCut() { // by us: whoever cuts it closes it, once the person was told
+		return
+	}
+	// What the host sent before it left still drains to the person.
+	drained := make(chan struct{})
+	go func() { s.idleChannels(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(goodbyeTimeout):
+	}
+	s.close(endHost)
 }
 
 // idleChannels returns when no channel is open, or the session is over.
