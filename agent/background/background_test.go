@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,8 @@ func TestAClientKeySignsItsOwnLoginAlone(t *testing.T) {
 		{"its own login", cert, userauth("root", "ssh-connection", "publickey", alg, b, true), true},
 		{"its own login, bound to a host key", cert, hostbound, true},
 		{"its own login with something behind it", cert, append(userauth("root", "ssh-connection", "publickey", alg, b, true), 0), false},
+		{"its own login and host", cert, userauth("root@web01", "ssh-connection", "publickey", alg, b, true), true},
+		{"its own login and another host", cert, userauth("root@web02", "ssh-connection", "publickey", alg, b, true), false},
 		{"another login", cert, userauth("bob", "ssh-connection", "publickey", alg, b, true), false},
 		{"another service", cert, userauth("root", "ssh-userauth", "publickey", alg, b, true), false},
 		{"host-based", cert, userauth("root", "ssh-connection", "hostbased", alg, b, true), false},
@@ -183,6 +186,66 @@ func TestAClientKeySignsItsOwnLoginAlone(t *testing.T) {
 		if err == nil && cert.Key.Verify(c.data, sig) != nil {
 			t.Errorf("%s: the signature doesn't verify", c.what)
 		}
+	}
+}
+
+// TestTheAgentForJumpsKnowsWhoIsAlive: the certificates of living grants, the longest first and no bare key, and each signs a login under any name.
+func TestTheAgentForJumpsKnowsWhoIsAlive(t *testing.T) {
+	f := start(t, time.Minute)
+	list := func() (a agent.ExtendedAgent, got []string) {
+		conn, err := net.Dial("unix", JumpSocket(f.home))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		a = agent.NewClient(conn)
+		keys, err := a.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range keys {
+			if k.Format != ssh.CertAlgoED25519v01 {
+				t.Errorf("it offers a %s", k.Format)
+			}
+			got = append(got, k.Comment)
+		}
+		return a, got
+	}
+	f.key() // has no grant
+	if _, got := list(); len(got) != 0 {
+		t.Errorf("before any grant: %v", got)
+	}
+	k, g, _ := f.install("k7f-2mq", "root", "web01", time.Hour)
+	k2, _, _ := f.install("q2c-9dd", "root", "web02", time.Hour)
+	a, got := list()
+	slices.Sort(got)
+	if want := []string{"k7f-2mq root@web01", "q2c-9dd root@web02"}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	cert, err := sshcert.Parse([]byte(g.Certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what string
+		key  ssh.PublicKey
+		data []byte
+		ok   bool
+	}{
+		{"a login under the local name", cert, userauth("alice", "ssh-connection", "publickey", ssh.CertAlgoED25519v01, cert.Marshal(), true), true},
+		{"by the bare key", k, userauth("alice", "ssh-connection", "publickey", ssh.KeyAlgoED25519, k.Marshal(), true), false},
+		{"another service", cert, userauth("alice", "ssh-userauth", "publickey", ssh.CertAlgoED25519v01, cert.Marshal(), true), false},
+		{"an SSHSIG", cert, sshsig.SignedData("call@breakglass", []byte("x")), false},
+	} {
+		if _, err := a.Sign(c.key, c.data); (err == nil) != c.ok {
+			t.Errorf("%s: %v, want ok=%v", c.what, err, c.ok)
+		}
+	}
+	if err := f.c.Drop(t.Context(), k2); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := list(); !slices.Equal(got, []string{"k7f-2mq root@web01"}) {
+		t.Errorf("after one was given up: %v", got)
 	}
 }
 

@@ -91,14 +91,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil { // a path too long: then stock `ssh -J` finds no certificate, and all else goes on
 		cfg.Log.Warn("no ssh-agent for jumps", "error", err)
 	} else {
+		defer jumps.Close() // removes the path, before anybody hears that this process has ended
 		go s.accept(jumps, s.serveAgent(&jumpAgent{server: s}))
 	}
-	context.AfterFunc(ctx, func() {
-		ln.Close()
-		if jumps != nil {
-			jumps.Close()
-		}
-	})
+	context.AfterFunc(ctx, func() { ln.Close() })
 	s.accept(ln, s.control)
 	s.mu.Lock()
 	defer s.mu.Unlock()
