@@ -36,7 +36,9 @@ const (
 	outerIdle = time.Minute
 	// maxOuters bounds connections that carry inner ones; maxInner the inner ones of each.
 	maxOuters = 1024
-	maxInner  = 32
+	// maxOutersPerPerson: nobody takes the places of all others.
+	maxOutersPerPerson = 64
+	maxInner           = 32
 )
 
 // words are how statement and header name a way.
@@ -113,8 +115,7 @@ type lobby struct {
 
 // newLobby is for a connection whose session isn't opened yet.
 func (j *Jump) newLobby(ctx front.Context, d *doorConn, c *claim, id []byte) (*lobby, error) {
-	if j.caps.outers.Add(1) > maxOuters {
-		j.caps.outers.Add(-1)
+	if !j.caps.enterOuter(c.person) {
 		return nil, say(errors.New("too many connections"), "this jump is full", j.elsewhere(target(c)))
 	}
 	l := &lobby{j: j, d: d, ctx: ctx, claim: c, id: id}
@@ -138,7 +139,7 @@ func (l *lobby) free() {
 	l.timer.Stop()
 	if !l.left {
 		l.left = true
-		l.j.caps.outers.Add(-1)
+		l.j.caps.leaveOuter(l.claim.person)
 	}
 }
 

@@ -252,3 +252,39 @@ func TestAnOuterConnectionIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// One person holds only so many connections that lead nowhere; those that name their host are none of them.
+func TestNobodyTakesEveryOuterPlace(t *testing.T) {
+	w := newWorld(t)
+	g := w.grant()
+	mine := ssh.PublicKeys(withCert(t, g.cert, g.signer))
+	var open []*ssh.Client
+	defer func() {
+		for _, c := range open {
+			c.Close()
+		}
+	}()
+	for range maxOutersPerPerson + 1 {
+		c, err := w.plain("who-ever", mine)
+		if err != nil {
+			break
+		}
+		open = append(open, c)
+	}
+	if len(open) != maxOutersPerPerson {
+		t.Errorf("%d outer connections", len(open))
+	}
+	if r := w.ssh(g, nil, "echo in"); r.stdout != "in\n" {
+		t.Errorf("%+v", r)
+	}
+	open[0].Close()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if c, err := w.plain("who-ever", mine); err == nil {
+			open[0] = c
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("a place that was left isn't free")
+		}
+	}
+}

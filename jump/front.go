@@ -114,9 +114,34 @@ func (d *doorConn) explain(r *refusal) {
 type caps struct {
 	outers atomic.Int32 // proven connections that are no session
 
-	mu    sync.Mutex
-	all   int
-	byNet map[string]int
+	mu       sync.Mutex
+	all      int
+	byNet    map[string]int
+	byPerson map[name.Person]int // of the outer ones
+}
+
+// enterOuter counts a proven connection that is no session, unless there are too many, of this person or in all.
+func (c *caps) enterOuter(p name.Person) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outers.Load() >= maxOuters || c.byPerson[p] >= maxOutersPerPerson {
+		return false
+	}
+	if c.byPerson == nil {
+		c.byPerson = map[name.Person]int{}
+	}
+	c.outers.Add(1)
+	c.byPerson[p]++
+	return true
+}
+
+func (c *caps) leaveOuter(p name.Person) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outers.Add(-1)
+	if c.byPerson[p]--; c.byPerson[p] <= 0 {
+		delete(c.byPerson, p)
+	}
 }
 
 func (c *caps) enter(a netip.Addr) bool {

@@ -3,6 +3,7 @@ package jump
 import (
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -28,6 +29,23 @@ type innerConn struct {
 	ssh.Channel
 	outer *lobby
 	host  name.Host
+	over  chan struct{} // closed once the client has closed the channel, too
+	once  sync.Once
+}
+
+// Close closes our side. X reads on until the other side has closed its own: a client that never does holds a reader and its memory, so its whole connection
+// goes.
+func (c *innerConn) Close() error {
+	c.once.Do(func() {
+		time.AfterFunc(hangTimeout, func() {
+			select {
+			case <-c.over:
+			default:
+				c.outer.d.Close()
+			}
+		})
+	})
+	return c.Channel.Close()
 }
 
 func (c *innerConn) LocalAddr() net.Addr { return c.outer.d.LocalAddr() }
@@ -47,20 +65,15 @@ func (l *lobby) intercept(nc ssh.NewChannel, host name.Host) {
 	if err != nil {
 		return
 	}
-	over := make(chan struct{})
+	c := &innerConn{Channel: ch, outer: l, host: host, over: make(chan struct{})}
 	go func() {
 		ssh.DiscardRequests(reqs) // until the client has closed the channel
-		close(over)
+		close(c.over)
 	}()
 	defer func() {
-		ch.Close()
-		select {
-		case <-over:
-		case <-time.After(hangTimeout): // X reads on until the other side closes; one that never does would hold memory
-			l.d.Close()
-			<-over
-		}
+		c.Close()
+		<-c.over
 	}()
 	l.d.quickConn.left.Store(quickReads) // the inner login has small packets, too
-	l.j.front.HandleConn(&innerConn{Channel: ch, outer: l, host: host})
+	l.j.front.HandleConn(c)
 }
