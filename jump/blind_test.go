@@ -34,6 +34,7 @@ func (w *world) begun(file string) {
 
 // TestASessionGoesOnWithoutTheCAForTheGrace: it is marked in the recording, and cut when the grace is over; the CA hears of both once it is back.
 func TestASessionGoesOnWithoutTheCAForTheGrace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, grace(12))
 	g := w.grant()
 	here := filepath.Join(t.TempDir(), "here")
@@ -60,6 +61,7 @@ func TestASessionGoesOnWithoutTheCAForTheGrace(t *testing.T) {
 
 // TestASessionSeesTheCAAgain: a CA that was away for less than the grace ends nothing.
 func TestASessionSeesTheCAAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, grace(60))
 	g := w.grant()
 	here := filepath.Join(t.TempDir(), "here")
@@ -81,6 +83,7 @@ func TestASessionSeesTheCAAgain(t *testing.T) {
 
 // TestAShortSilenceIsNone: the CA holds the line for longer than it takes to restart.
 func TestAShortSilenceIsNone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := w.grant()
 	here := filepath.Join(t.TempDir(), "here")

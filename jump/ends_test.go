@@ -44,6 +44,7 @@ func TestTheGrantEndsTheSession(t *testing.T) {
 
 // The text arrives also where the client is sending at full speed.
 func TestTheLastWordIsHeard(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(w *world) { w.ca.until, w.segments = 2*time.Second, 64 })
 	g := w.grant()
 	r := run(t, nil, "sh", "-c", "head -c 300000000 /dev/zero | ssh -F "+w.config(g)[1]+" web01 'while read -r x; do :; done; sleep 9'")

@@ -55,6 +55,7 @@ func u32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 // Requests with which a session could be more than it seems: each is passed on as it is and recorded as it is, or refused and recorded as refused. Nothing
 // depends on what a command's text says.
 func TestRequestEvasions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ptyReq := cat(str("xterm"), u32(80), u32(24), u32(0), u32(0), str("\x00"))
 	for _, c := range []struct {

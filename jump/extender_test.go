@@ -13,6 +13,7 @@ import (
 // A session that was opened on one key and extended on another's touch ends with either: who holds a stolen key and a client key must not keep a
 // session that outlives the key's revocation.
 func TestARevokedKeyEndsWhatItExtended(t *testing.T) {
+	t.Parallel()
 	const opener, first, extender, other = "SHA256:opener", "SHA256:first", "SHA256:extender", "SHA256:other"
 	for _, c := range []struct {
 		what, revoked string

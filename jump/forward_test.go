@@ -98,6 +98,7 @@ func (r *recording) channelOf(typ string) uint32 {
 
 // TestForwards: each kind, by stock ssh through to stock sshd, carries a megabyte each way, and the recording holds both, byte for byte.
 func TestForwards(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	sockets := t.TempDir()
 	free, err := loopback.Addresses(4)

@@ -15,6 +15,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -241,7 +242,7 @@ type grant struct {
 	cert    *ssh.Certificate
 }
 
-var grants = 0
+var grants atomic.Int64
 
 // grant issues one for login@web01 from loopback; change, if given, works on what is issued.
 func (w *world) grant() *grant {
@@ -249,11 +250,11 @@ func (w *world) grant() *grant {
 }
 
 func (w *world) grantFor(host, login, from string, now time.Time, life time.Duration) *grant {
-	grants++
+	nth := grants.Add(1)
 	g := &grant{request: name.NewRequestID(), login: name.Login(login), host: name.Host(host)}
 	dir := filepath.Join(w.dir, "grants")
 	check(w.t, os.MkdirAll(dir, 0o700))
-	file := fmt.Sprintf("id%d", grants)
+	file := fmt.Sprintf("id%d", nth)
 	g.file = filepath.Join(dir, file)
 	g.signer = loadKey(w.t, dir, file)
 	g.cert = w.ca.client(w.t, g.signer.PublicKey(), sshcert.Grant{Request: g.request, Login: g.login, Host: g.host}, from, now, life)

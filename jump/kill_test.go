@@ -81,6 +81,7 @@ func (w *world) startChild() (kill func()) {
 
 // The jump is killed in the middle: whatever ssh printed, and whatever the host received, is in the transcript.
 func TestKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
 	rounds := 3
 	if testing.Short() {
 		rounds = 1

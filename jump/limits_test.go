@@ -75,6 +75,7 @@ func TestRequestsAreInTheBudget(t *testing.T) {
 
 // Many requests in a row are slowed, not refused: all are answered, in order.
 func TestManyRequestsAreSlowed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := w.grant()
 	c := w.client(g)

@@ -94,6 +94,7 @@ func (a *authority) ordersAfter(after int64) (*api.JumpOrders, error) {
 
 // A revocation that reaches a session ends it within a second, and the person reads by whom and why; one that doesn't leaves it alone.
 func TestARevocationEndsTheSessionsThatItReaches(t *testing.T) {
+	t.Parallel()
 	key := "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	for _, c := range []struct {
 		what   string
@@ -214,6 +215,7 @@ func TestWhatWasRevokedWhileTheCAWasAway(t *testing.T) {
 
 // Entries that are not proved, not in order or of another ledger end nothing.
 func TestWhatIsNotProvedEndsNothing(t *testing.T) {
+	t.Parallel()
 	for what, garble := range map[string]func(*api.JumpOrders){
 		"an entry that was changed": func(a *api.JumpOrders) {
 			for i := range a.Entries {
@@ -246,6 +248,7 @@ func TestWhatIsNotProvedEndsNothing(t *testing.T) {
 
 // An extension moves the end of what runs, and says so.
 func TestAnExtensionMovesTheEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(w *world) { w.ca.until = 3 * time.Second })
 	g := w.grant()
 	go func() {

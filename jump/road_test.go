@@ -67,6 +67,7 @@ func TestTenMegabytesEachWay(t *testing.T) {
 }
 
 func TestWhatStockToolsSee(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, c := range []struct {
 		is      string
@@ -121,6 +122,7 @@ func TestWhatStockToolsSee(t *testing.T) {
 }
 
 func TestFilesByEveryTool(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	src := filepath.Join(t.TempDir(), "src")
 	check(t, os.MkdirAll(src, 0o755))
@@ -201,6 +203,7 @@ git --git-dir %s cat-file blob main:f99 | cmp - f99`, conf, bare, host, bare, wo
 
 // ssh on a terminal: what a person types arrives, resizes arrive, Ctrl-C arrives, and they are told that it is recorded.
 func TestATerminal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := w.grant()
 	cmd := exec.Command("ssh", append(w.config(g), "web01")...)
@@ -268,6 +271,7 @@ func TestATerminal(t *testing.T) {
 }
 
 func TestControlMasterWithThirtySessions(t *testing.T) {
+	t.Parallel()
 	eachDoor(t, newWorld(t), func(t *testing.T, w *world, door string) {
 		g := w.grant()
 		ctl := filepath.Join(t.TempDir(), "c")

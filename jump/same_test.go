@@ -160,6 +160,15 @@ func (w *world) runRow(t *testing.T, r row, conf, target, big string) outcome {
 	return outcome{result{mask.Replace(out.String()), strings.Join(kept, "\n"), cmd.ProcessState.ExitCode()}, taps}
 }
 
+// doorsOf are those that a row goes through: all with N of CI or more, else two, in turn.
+func doorsOf(r row) []string {
+	if mebibytes() >= 32*5 {
+		return doors
+	}
+	n := len(r.is) % len(doors)
+	return []string{doors[n], doors[(n+1)%len(doors)]}
+}
+
 // same runs a row straight and through each door.
 func same(t *testing.T, w *world, big string, r row) {
 	for _, name := range r.tools {
@@ -173,7 +182,7 @@ func same(t *testing.T, w *world, big string, r row) {
 		t.Fatalf("the row itself doesn't work: %+v", want.result)
 	}
 	known := filepath.Join(w.dir, "known_hosts")
-	for _, door := range doors {
+	for _, door := range doorsOf(r) {
 		t.Run(door, func(t *testing.T) {
 			w := *w
 			w.t = t

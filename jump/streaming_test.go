@@ -110,6 +110,7 @@ func TestSeveralTimesTheJournalThroughOneSession(t *testing.T) {
 
 // The store goes away in the middle of a session and comes back: recording goes on meanwhile, and then all is there, under heads that it passes through.
 func TestTheStoreIsGoneForAWhile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(w *world) { w.segments, w.segmentSize = 20, 4<<20 })
 	want := noise(t, filepath.Join(w.dir, "noise"), 50<<20)
 	g := w.grant()
@@ -216,6 +217,7 @@ func TestASlowStore(t *testing.T) {
 // Killed in the middle of a stream of which the beginning has left the journal already: what was shown and what was received is stored, and the head that the next
 // start tells is that of the whole.
 func TestKilledBehindATrim(t *testing.T) {
+	t.Parallel()
 	for _, direction := range []string{"output", "input"} {
 		t.Run(direction, func(t *testing.T) {
 			w := &world{t: t, dir: t.TempDir(), login: me(t)}

@@ -117,6 +117,7 @@ func (r *lcg) Read(b []byte) (int, error) {
 
 // All byte values arrive as they were sent, with a raw terminal and without, both ways.
 func TestEightBitClean(t *testing.T) {
+	t.Parallel()
 	var all bytes.Buffer
 	for a := range 256 {
 		for b := range 256 {
@@ -163,6 +164,7 @@ func TestEightBitClean(t *testing.T) {
 
 // Keys are changed in the middle of a transfer, every megabyte, by either end's wish.
 func TestRekeyInTheMiddle(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, door := range []string{"hop", "jump"} {
 		t.Run(door, func(t *testing.T) {
@@ -186,6 +188,7 @@ func TestRekeyInTheMiddle(t *testing.T) {
 
 // The client asks every second whether somebody is there, and gets an answer, while nothing else happens.
 func TestKeepalives(t *testing.T) {
+	t.Parallel()
 	eachDoor(t, newWorld(t), func(t *testing.T, w *world, door string) {
 		g := w.grant()
 		conf, target := w.through(door, g)
@@ -199,6 +202,7 @@ func TestKeepalives(t *testing.T) {
 
 // A password prompt reads from the terminal with its echo off; what is typed there arrives and is recorded as input, and is not shown.
 func TestAPasswordPrompt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := w.grant()
 	conf, target := w.through("hop", g)
@@ -232,6 +236,7 @@ func until(t *testing.T, o *watched, want string) {
 
 // tmux draws, takes resizes, is left and entered again.
 func TestTmux(t *testing.T) {
+	t.Parallel()
 	tool(t, "tmux")
 	w := newWorld(t)
 	g := w.grant()
@@ -271,6 +276,7 @@ func TestTmux(t *testing.T) {
 
 // ansible copies, runs and templates over one connection that it keeps.
 func TestAnsible(t *testing.T) {
+	t.Parallel()
 	ansible := tool(t, "ansible-playbook")
 	eachDoor(t, newWorld(t), func(t *testing.T, w *world, door string) {
 		if door == "plain" { // to ansible that is the same as hop
