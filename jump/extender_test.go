@@ -38,7 +38,7 @@ func TestARevokedKeyEndsWhatItExtended(t *testing.T) {
 					Until: ledger.At(time.Now().Add(time.Hour)), Used: ledger.Used{Touch: ledger.Touch{Key: extender}}})
 				w.ca.say(t, ledger.Subject{Person: "carol"}, &ledger.Revoked{What: ledger.RevokedKey, Target: c.revoked, Why: "stolen", How: ledger.RevokedByOrder})
 			}()
-			r := w.ssh(g, nil, "echo before; touch "+there+"; sleep 2; echo after")
+			r := w.ssh(g, nil, "echo before; sleep 1; touch "+there+"; sleep 2; echo after")
 			switch {
 			case !c.ends && (r.code != 0 || r.stdout != "before\nafter\n"):
 				t.Errorf("ended by what doesn't reach it: %+v", r)

@@ -105,7 +105,7 @@ EOF
 sftp -S $SSH -F $F -b ../batch $H; echo $?; listing .`},
 		{is: "sftp's batch that fails", script: `printf 'get /no/such\nls\n' | sftp -q -S $SSH -F $F -b - $H; echo $?`},
 		{is: "rsync -a -z, and again with a difference", tools: []string{"rsync"}, script: tree + `rsync -a -z -e "$SSH -F $F" src/ $H:$D/there; echo $?
-printf changed | dd of=src/a conv=notrunc bs=1 seek=500000 2>/dev/null; rm src/deep/nothing; touch -d 2002-02-02T02:02:02Z src/a
+printf changed | dd of=src/a conv=notrunc bs=1 seek=500000 2>/dev/null; rm src/deep/nothing; touch -d 2002-02-02T02:02:02Z src/a; touch -d 2003-03-03T03:03:03Z src/deep
 rsync -a --delete --no-whole-file --checksum -i -e "$SSH -F $F" src/ $H:$D/there; echo $?; listing there; stamps there
 rsync -a -e "$SSH -F $F" $H:$D/there/ back; echo $?; listing back`},
 		{is: "rsync --partial goes on", tools: []string{"rsync"}, script: `mkdir there; head -c 3000000 $B >there/big; rsync --partial --append-verify -e "$SSH -F $F" $B $H:$D/there/big; echo $?; cmp $B there/big`},
