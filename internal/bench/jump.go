@@ -36,9 +36,15 @@ const (
 	direct = "ssh"
 	viaJ   = "ssh_J"
 	ours   = "jump"
+	// intercepted is stock `ssh -J` through our jump, which answers the channel itself.
+	intercepted = "intercepted"
 )
 
-var ways = []string{direct, viaJ, ours}
+// ways of echo; bulk goes intercepted, too.
+var (
+	ways     = []string{direct, viaJ, ours}
+	bulkWays = []string{direct, viaJ, ours, intercepted}
+)
 
 // jump measures the jump as it stands in people's way.
 func (b *bench) jump(ctx context.Context) error {
@@ -57,7 +63,20 @@ func (b *bench) jump(ctx context.Context) error {
 	if out, err := b.alice.Command(ctx, "breakglass", "ssh", "--reason", reason, b.alice.Target(), "--", "true").CombinedOutput(); err != nil {
 		return fmt.Errorf("a grant: %w\n%s", err, out)
 	}
+	if err := b.installConfig(ctx); err != nil {
+		return err
+	}
 	return errors.Join(b.echo(ctx), b.bulk(ctx), b.many(ctx), b.alice.EndAgent(ctx))
+}
+
+// installConfig writes what plain ssh reads. The cipher stands in it, for -c isn't passed on to the outer connection of -J.
+func (b *bench) installConfig(ctx context.Context) error {
+	own := filepath.Join(b.Dir, "alice_ssh_config")
+	if _, err := b.alice.Run(ctx, "breakglass", "config", "install", "--file", own); err != nil {
+		return err
+	}
+	b.plain = filepath.Join(b.Dir, "bench_ssh_config")
+	return os.WriteFile(b.plain, fmt.Appendf(nil, "Ciphers %s\nInclude %s\n", cipher, own), 0o600)
 }
 
 // over is a command run on the target over a way; tty gives it a terminal.
@@ -71,6 +90,9 @@ func (b *bench) over(ctx context.Context, way string, tty bool, command string) 
 		return exec.CommandContext(ctx, "ssh", append(args, "-F", b.peer, "direct", command)...)
 	case viaJ:
 		return exec.CommandContext(ctx, "ssh", append(args, "-F", b.peer, "target", command)...)
+	}
+	if way == intercepted {
+		return b.alice.Command(ctx, "ssh", append(args, "-F", b.plain, "-J", "jump-a", b.alice.Target(), command)...)
 	}
 	args = append([]string{"ssh", "-c", cipher}, args...)
 	return b.alice.Command(ctx, "breakglass", append(args, b.alice.Target(), "--", command)...)

@@ -29,8 +29,8 @@ func (b *bench) bulk(ctx context.Context) error {
 	for range b.cfg.rounds {
 		for _, kind := range []string{"random", "text"} {
 			for _, way := range []string{"down", "up"} {
-				var took [3]float64
-				for i, w := range ways {
+				var took [4]float64
+				for i, w := range bulkWays {
 					d, err := b.pass(ctx, w, way, kind, data[kind])
 					if err != nil {
 						return fmt.Errorf("%s %s over %s: %w", kind, way, w, err)
@@ -40,6 +40,9 @@ func (b *bench) bulk(ctx context.Context) error {
 					rates[name] = append(rates[name], float64(size)/1e6/d.Seconds())
 				}
 				ratios[way+"_"+kind] = append(ratios[way+"_"+kind], took[1]/took[2])
+				if kind == "random" {
+					ratios["intercepted_"+way] = append(ratios["intercepted_"+way], took[1]/took[3])
+				}
 				if err := b.drained(ctx); err != nil {
 					return err
 				}
@@ -48,12 +51,15 @@ func (b *bench) bulk(ctx context.Context) error {
 	}
 	for _, kind := range []string{"random", "text"} {
 		for _, way := range []string{"down", "up"} {
-			for _, w := range ways {
+			for _, w := range bulkWays {
 				b.figure(way+"_"+kind+"_"+w, median(rates[way+"_"+kind+"_"+w]), "MB/s")
 			}
 			// Of each round by itself: a load that comes and goes hits both.
 			b.figure(way+"_"+kind+"_vs_ssh_J", median(ratios[way+"_"+kind]), "ratio")
 		}
+	}
+	for _, way := range []string{"down", "up"} {
+		b.figure("intercepted_"+way+"_vs_ssh_J", median(ratios["intercepted_"+way]), "ratio")
 	}
 	return nil
 }

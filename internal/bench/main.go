@@ -37,6 +37,7 @@ type bench struct {
 	cfg     config
 	alice   *road.Person
 	peer    string // an ssh_config of the stock peer
+	plain   string // alice's own, as config install writes it, with the cipher of every leg
 	figures []figure
 }
 
