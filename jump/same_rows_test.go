@@ -133,7 +133,7 @@ func TestTheSameAsStraightToAStrictHost(t *testing.T) {
 		{is: "no terminal", script: `$SSH -F $F -tt $H 'tty; echo ran' </dev/null`, chatty: true, lines: []string{"refused person pty-req"}},
 		{is: "environment that this host takes", script: `$SSH -F $F -o SetEnv='ALL_GOOD=1 BAD=2' $H 'echo $ALL_GOOD/$BAD'`},
 		{is: "a third session in one connection", untapped: true, script: `ssh -F $F -M -N -f -S $D/c $H >/dev/null 2>&1
-for i in 1 2; do sleep 5 | ssh -F $F -S $D/c $H 'echo up; cat >/dev/null' >out$i & done
+>out1; >out2; for i in 1 2; do sleep 5 | ssh -F $F -S $D/c $H 'echo up; cat >/dev/null' >out$i & done
 n=0; until [ "$(cat out1 out2 | wc -l)" = 2 ] || [ $n = 100 ]; do n=$((n+1)); sleep 0.05; done
 ssh -F $F -S $D/c -o ProxyCommand=false $H echo third 2>&1 | grep -o 'Session open refused by peer'
 wait; ssh -F $F -S $D/c -O exit $H 2>/dev/null; cat out1 out2`, lines: []string{"refused person session"}},
