@@ -35,6 +35,8 @@ const KeyType = "sk-ecdsa-sha2-nistp256@openssh.com"
 // Authenticator data (WebAuthn section 6.1).
 const (
 	assertionLen = 37 // rpIdHash (32), flags, counter (4): all that an ssh signature has room for
+	flagUP       = 0x01
+	flagUV       = 0x04
 	flagAT       = 0x40
 	flagED       = 0x80
 	coseEC2      = 2
@@ -49,6 +51,7 @@ type CredentialRequest struct {
 	User          string
 	PIN           []byte // empty: none, the key may verify by itself
 	UV            bool   // the user must be verified
+	HMACSecret    bool   // it must be able to derive secrets (CTAP 2.1 section 12.5)
 }
 
 // AssertionRequest asks for a signature by one credential.
@@ -189,8 +192,14 @@ func checkCredential(q *CredentialRequest, n newCredential) (*wire.Credential, e
 		return nil, badAnswer("the credential id differs from the one in the authenticator data")
 	}
 	var cose coseKey
-	if _, err := cbor.UnmarshalFirst(ad[head+idLen:], &cose); err != nil {
+	ext, err := cbor.UnmarshalFirst(ad[head+idLen:], &cose)
+	if err != nil {
 		return nil, badAnswer("reading the credential's public key: %v", err)
+	}
+	if q.HMACSecret {
+		if err := madeForSecrets(ad[32], ext); err != nil {
+			return nil, err
+		}
 	}
 	if cose.Kty != coseEC2 || cose.Alg != coseES256 || cose.Crv != coseP256 || !bytes.Equal(append(bytes.Clone(cose.X), cose.Y...), n.pubKey) {
 		return nil, badAnswer("the public key differs from the one in the authenticator data, or is not ES256")

@@ -134,6 +134,12 @@ func MakeCredential(ctx context.Context, dev wire.Device, q *CredentialRequest) 
 	if slices.Contains(d.extensions, string(libfido2.CredProtectExtension)) {
 		opts.CredProtect = libfido2.CredProtectUVOptionalWithID
 	}
+	if q.HMACSecret {
+		if err := d.givesSecrets(); err != nil {
+			return nil, err
+		}
+		opts.Extensions = []libfido2.Extension{libfido2.HMACSecretExtension}
+	}
 	att, err := call(ctx, d, func() (*libfido2.Attestation, error) {
 		return d.dev.MakeCredential(q.ChallengeHash,
 			libfido2.RelyingParty{ID: q.Application, Name: q.Application},
@@ -181,6 +187,46 @@ func Assert(ctx context.Context, dev wire.Device, q *AssertionRequest) (*Asserti
 		return nil, typed(d.path, err)
 	}
 	return a, nil
+}
+
+// givesSecrets refuses a key without the extension before it blinks.
+func (d *device) givesSecrets() error {
+	if !slices.Contains(d.extensions, string(libfido2.HMACSecretExtension)) {
+		return &wire.Error{Code: wire.Unsupported, Device: d.path, Detail: "it has no hmac-secret, so it can't seal anything"}
+	}
+	return nil
+}
+
+// Derive has the key at dev give the secret that belongs to credential and salt, with a touch and the user verified. The caller wipes it; what libfido2
+// and its binding keep of it dies with the process.
+func Derive(ctx context.Context, dev wire.Device, q *DeriveRequest) (*[SecretLen]byte, error) {
+	if err := q.check(); err != nil {
+		return nil, err // before the touch
+	}
+	d, err := open(ctx, dev.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.givesSecrets(); err != nil {
+		return nil, err
+	}
+	uv, err := d.verification(true, q.PIN)
+	if err != nil {
+		return nil, err
+	}
+	as, err := call(ctx, d, func() (*libfido2.Assertion, error) {
+		return d.dev.Assertion(q.Application, q.DataHash, [][]byte{q.Key.CredentialID}, string(q.PIN), &libfido2.AssertionOpts{
+			UP: libfido2.True, UV: uv, HMACSalt: q.Salt, Extensions: []libfido2.Extension{libfido2.HMACSecretExtension}})
+	})
+	if err != nil {
+		return nil, d.withRetries(ctx, err)
+	}
+	defer clear(as.HMACSecret)
+	s, err := checkSecret(q, as.CredentialID, as.AuthDataCBOR, as.Sig, as.HMACSecret)
+	if err != nil {
+		return nil, typed(d.path, err)
+	}
+	return s, nil
 }
 
 // withRetries adds the PIN tries left to a PIN error; only the key knows them.

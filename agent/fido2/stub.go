@@ -26,6 +26,11 @@ func MakeCredential(context.Context, wire.Device, *CredentialRequest) (*wire.Cre
 	return nil, wire.NoBackend.Err()
 }
 
+// Derive gives wire.NoBackend.
+func Derive(context.Context, wire.Device, *DeriveRequest) (*[SecretLen]byte, error) {
+	return nil, wire.NoBackend.Err()
+}
+
 // Assert gives wire.NoBackend.
 func Assert(context.Context, wire.Device, *AssertionRequest) (*Assertion, error) {
 	return nil, wire.NoBackend.Err()

@@ -73,6 +73,9 @@ func run(ctx context.Context, stdin io.Reader, stdout io.Writer) bool {
 		out.fail(err)
 		return false
 	}
+	if res.Secret != nil {
+		defer clear(res.Secret.Value)
+	}
 	return out.send(wire.Message{Result: res}) == nil
 }
 
@@ -87,9 +90,11 @@ func (m *messages) send(msg wire.Message) error {
 	if err != nil {
 		return err
 	}
+	b = append(b, '\n')
+	defer clear(b) // there may be a secret in it
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, err = m.w.Write(append(b, '\n'))
+	_, err = m.w.Write(b)
 	return err
 }
 

@@ -292,3 +292,55 @@ func TestRun(t *testing.T) {
 		})
 	}
 }
+
+func TestDeriveThroughTheHelper(t *testing.T) {
+	k := plug(t, softkey.Config{PIN: "123456"})
+	b := start(t, k)
+	c, err := b.client.NewReader(b.ctx(20*time.Second), helper.EnrollRequest{Challenge: []byte("challenge"), User: "bob", PIN: []byte("123456")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, salt := wire.Key{CredentialID: c.CredentialID, PublicKey: c.PublicKey}, bytes.Repeat([]byte{5}, wire.SecretLen)
+	derive := func(pin string, keys ...wire.Key) (*wire.Secret, error) {
+		b.touched = nil
+		q := helper.DeriveRequest{Keys: keys, PIN: []byte(pin)}
+		for range keys {
+			q.Salts = append(q.Salts, salt)
+		}
+		return b.client.Derive(b.ctx(20*time.Second), q)
+	}
+	want, err := k.Authenticator().Secret(wire.ReaderApplication, key.CredentialID, salt, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := derive("123456", key)
+	if err != nil || !bytes.Equal(s.Value, want) || !bytes.Equal(s.CredentialID, key.CredentialID) || len(b.touched) != 1 {
+		t.Errorf("got %v, %v, touched %v", s, err, b.touched)
+	}
+	_, err = derive("", key)
+	b.wantCode("no PIN", err, wire.PINRequired)
+	if len(b.touched) != 0 {
+		t.Error("no PIN: the key was said to blink")
+	}
+	_, err = derive("000000", key)
+	b.wantCode("wrong PIN", err, wire.PINInvalid)
+	_, err = b.client.Derive(b.ctx(20*time.Second), helper.DeriveRequest{Keys: []wire.Key{key}, PIN: []byte("123456")})
+	b.wantCode("no salt", err, wire.BadRequest)
+	// Each operation has its applications, whatever credential is named.
+	_, err = b.client.Sign(b.ctx(20*time.Second), helper.SignRequest{Application: wire.ReaderApplication, Keys: []wire.Key{key}, Data: []byte("a statement"), PIN: []byte("123456"), UV: true})
+	b.wantCode("a reader's credential signs", err, wire.BadRequest)
+	_, err = b.client.Enroll(b.ctx(20*time.Second), helper.EnrollRequest{Application: wire.ReaderApplication, Challenge: []byte("c"), User: "bob", PIN: []byte("123456")})
+	b.wantCode("a reader's credential that signs is enrolled", err, wire.BadRequest)
+
+	// A key that hangs is given up, and the helper with it.
+	k.SetFaults(softkey.Faults{Tarpit: true})
+	_, err = b.client.Derive(b.ctx(2*time.Second), helper.DeriveRequest{Keys: []wire.Key{key}, Salts: [][]byte{salt}, PIN: []byte("123456")})
+	if err == nil {
+		t.Error("a key that answers nothing derived")
+	}
+	k.Close()
+	_, err = b.client.Derive(b.ctx(5*time.Second), helper.DeriveRequest{Keys: []wire.Key{key}, Salts: [][]byte{salt}, PIN: []byte("123456")})
+	if err == nil {
+		t.Error("an unplugged key derived")
+	}
+}

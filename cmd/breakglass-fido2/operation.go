@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +41,10 @@ func (o *operation) do(ctx context.Context) (*wire.Result, error) {
 		return o.enroll(ctx, devs)
 	case wire.OpSign:
 		return o.sign(ctx, devs)
+	case wire.OpReader:
+		return o.enroll(ctx, devs)
+	case wire.OpDerive:
+		return o.derive(ctx, devs)
 	}
 	return nil, &wire.Error{Code: wire.BadRequest, Detail: fmt.Sprintf("unknown operation %q", o.q.Op)}
 }
@@ -180,7 +186,8 @@ func (o *operation) enroll(ctx context.Context, devs []wire.Device) (*wire.Resul
 	hash := sha256.Sum256(o.q.Data)
 	o.event(wire.Event{Event: wire.EventTouch, Device: devs[0]})
 	c, err := fido2.MakeCredential(ctx, devs[0], &fido2.CredentialRequest{
-		Application: o.q.Application, ChallengeHash: hash[:], User: o.q.User, PIN: o.q.PIN, UV: o.q.UV,
+		Application: o.q.Application, ChallengeHash: hash[:], User: o.q.User, PIN: o.q.PIN, UV: o.q.UV || o.q.Op == wire.OpReader,
+		HMACSecret: o.q.Op == wire.OpReader,
 	})
 	if err != nil {
 		return nil, err
@@ -191,6 +198,15 @@ func (o *operation) enroll(ctx context.Context, devs []wire.Device) (*wire.Resul
 // sign finds the holders without touch and has them sign. With a PIN only the first is asked: a PIN
 // sent to the wrong key costs it a try. Without one, all holders blink and the first touched wins.
 func (o *operation) sign(ctx context.Context, devs []wire.Device) (*wire.Result, error) {
+	won, err := race(ctx, o, devs, o.signWith)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Result{Signature: won}, nil
+}
+
+// race has those who hold one of the keys blink, and gives what the first touched answers.
+func race[T any](ctx context.Context, o *operation, devs []wire.Device, with func(context.Context, wire.Holding) (*T, error)) (*T, error) {
 	hold, err := o.holders(ctx, devs)
 	if err != nil {
 		return nil, err
@@ -202,23 +218,23 @@ func (o *operation) sign(ctx context.Context, devs []wire.Device) (*wire.Result,
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
-		sig *wire.Signature
+		v   *T
 		err error
 	}
 	answers := make(chan answer, len(hold))
 	for _, h := range hold {
 		go func() {
-			s, err := o.signWith(ctx, h)
-			answers <- answer{s, err}
+			v, err := with(ctx, h)
+			answers <- answer{v, err}
 		}()
 	}
 	var first error
-	var won *wire.Signature
+	var won *T
 	for range hold { // wait for the losers too: they have to stop blinking
 		a := <-answers
 		switch {
 		case a.err == nil && won == nil:
-			won = a.sig
+			won = a.v
 			cancel()
 		case a.err != nil && first == nil:
 			first = a.err
@@ -227,7 +243,7 @@ func (o *operation) sign(ctx context.Context, devs []wire.Device) (*wire.Result,
 	if won == nil {
 		return nil, first
 	}
-	return &wire.Result{Signature: won}, nil
+	return won, nil
 }
 
 // onePerDevice keeps the first key of each device: a device can blink for one at a time.
@@ -243,20 +259,51 @@ func onePerDevice(in []wire.Holding) []wire.Holding {
 	return out
 }
 
-func (o *operation) signWith(ctx context.Context, h wire.Holding) (*wire.Signature, error) {
-	var key wire.Key
-	for _, k := range o.q.Keys {
-		if bytes.Equal(k.CredentialID, h.CredentialID) {
-			key = k
-			break
-		}
+// asked is the number of the request's key that a device holds.
+func (o *operation) asked(id []byte) int {
+	return slices.IndexFunc(o.q.Keys, func(k wire.Key) bool { return bytes.Equal(k.CredentialID, id) })
+}
+
+// canVerify goes by the probe, so that no key is said to blink that then only asks for its PIN.
+func (o *operation) canVerify(d wire.Device, uv bool) error {
+	switch {
+	case !uv || len(o.q.PIN) > 0 || d.UV:
+		return nil
+	case d.PINSet:
+		return &wire.Error{Code: wire.PINRequired, Device: d.Path}
 	}
-	// Known from the probe, so that no key is said to blink that then only asks for its PIN.
-	if o.q.UV && len(o.q.PIN) == 0 && !h.Device.UV {
-		if h.Device.PINSet {
-			return nil, &wire.Error{Code: wire.PINRequired, Device: h.Device.Path}
-		}
-		return nil, &wire.Error{Code: wire.PINNotSet, Device: h.Device.Path}
+	return &wire.Error{Code: wire.PINNotSet, Device: d.Path}
+}
+
+// derive has a holder give its secret. Verification is not the client's to wave: the secret of a user who only touched is another one, and a
+// stolen key would give it to anybody.
+func (o *operation) derive(ctx context.Context, devs []wire.Device) (*wire.Result, error) {
+	won, err := race(ctx, o, devs, o.deriveWith)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Result{Secret: won}, nil
+}
+
+func (o *operation) deriveWith(ctx context.Context, h wire.Holding) (*wire.Secret, error) {
+	if err := o.canVerify(h.Device, true); err != nil {
+		return nil, err
+	}
+	i := o.asked(h.CredentialID)
+	var hash [32]byte
+	rand.Read(hash[:]) // of nothing: the signature only shows that the answer is this credential's, and is new
+	o.event(wire.Event{Event: wire.EventTouch, Device: h.Device, CredentialID: h.CredentialID})
+	s, err := fido2.Derive(ctx, h.Device, &fido2.DeriveRequest{Application: o.q.Application, Key: o.q.Keys[i], Salt: o.q.Salts[i], DataHash: hash[:], PIN: o.q.PIN})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Secret{Device: h.Device, CredentialID: h.CredentialID, Value: s[:]}, nil
+}
+
+func (o *operation) signWith(ctx context.Context, h wire.Holding) (*wire.Signature, error) {
+	key := o.q.Keys[o.asked(h.CredentialID)]
+	if err := o.canVerify(h.Device, o.q.UV); err != nil {
+		return nil, err
 	}
 	hash := sha256.Sum256(o.q.Data)
 	o.event(wire.Event{Event: wire.EventTouch, Device: h.Device, CredentialID: h.CredentialID})

@@ -165,7 +165,7 @@ func (a *Authenticator) signSK(application string, data, credentialID []byte, up
 		if c == nil {
 			return ErrNoCredential
 		}
-		authData, der, err = a.sign(st, c, cdh[:], up, uv)
+		authData, der, err = a.sign(st, c, cdh[:], up, uv, nil)
 		return err
 	})
 	if err != nil {
@@ -227,6 +227,7 @@ type newCredential struct {
 	cdh         []byte
 	uv          bool
 	credProtect int // 0: not asked for
+	hmacSecret  bool
 }
 
 // create makes the credential and its attestation (CTAP 2.1 section 6.1.2 from step 16 on).
@@ -258,10 +259,21 @@ func (a *Authenticator) create(st *state, n newCredential) (*Enrollment, error) 
 	if f.BackedUp {
 		flags |= flagBE | flagBS
 	}
-	var ext []byte
+	cr := &credential{ID: id, RPID: n.rpID, UserID: n.userID, UserName: n.userName, CredProtect: n.credProtect, PrivateKey: privateBytes(key), key: key}
+	made := map[string]any{}
 	if n.credProtect != 0 {
+		made["credProtect"] = n.credProtect
+	}
+	if n.hmacSecret {
+		if err := cr.drawRandoms(); err != nil {
+			return nil, err
+		}
+		made[extHMACSecret] = true
+	}
+	var ext []byte
+	if len(made) > 0 {
 		flags |= flagED
-		if ext, err = encode(map[string]int{"credProtect": n.credProtect}); err != nil {
+		if ext, err = encode(made); err != nil {
 			return nil, err
 		}
 	}
@@ -296,15 +308,12 @@ func (a *Authenticator) create(st *state, n newCredential) (*Enrollment, error) 
 	if err != nil {
 		return nil, fmt.Errorf("making public key: %w", err)
 	}
-	st.Credentials = append(st.Credentials, &credential{
-		ID: id, RPID: n.rpID, UserID: n.userID, UserName: n.userName,
-		CredProtect: n.credProtect, PrivateKey: privateBytes(key), key: key,
-	})
+	st.Credentials = append(st.Credentials, cr)
 	return e, nil
 }
 
-// sign makes an assertion (CTAP 2.1 section 6.2.2 from step 9 on); the signature is DER.
-func (a *Authenticator) sign(st *state, c *credential, cdh []byte, up, uv bool) (authData, sig []byte, err error) {
+// sign makes an assertion (CTAP 2.1 section 6.2.2 from step 9 on) with the extensions' outputs; the signature is DER.
+func (a *Authenticator) sign(st *state, c *credential, cdh []byte, up, uv bool, outputs map[string]any) (authData, sig []byte, err error) {
 	f := a.currentFaults()
 	var flags byte
 	if up && !f.NoUP {
@@ -317,11 +326,14 @@ func (a *Authenticator) sign(st *state, c *credential, cdh []byte, up, uv bool) 
 		st.Counter++
 	}
 	if f.LongAuthData {
+		outputs = map[string]any{"unasked": true}
+	}
+	if len(outputs) > 0 {
 		flags |= flagED
 	}
 	authData = authDataHead(c.RPID, flags, st.Counter, f)
-	if f.LongAuthData {
-		ext, err := encode(map[string]bool{"unasked": true})
+	if len(outputs) > 0 {
+		ext, err := encode(outputs)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -21,7 +21,8 @@ type makeCredentialRequest struct {
 	Params     []infoAlgorithm  `cbor:"4,keyasint"`
 	Exclude    []credDescriptor `cbor:"5,keyasint,omitempty"`
 	Extensions struct {
-		CredProtect int `cbor:"credProtect,omitempty"`
+		CredProtect int  `cbor:"credProtect,omitempty"`
+		HMACSecret  bool `cbor:"hmac-secret,omitempty"`
 	} `cbor:"6,keyasint,omitempty"`
 	Options   map[string]bool `cbor:"7,keyasint,omitempty"`
 	AuthParam []byte          `cbor:"8,keyasint,omitempty"` // nil is absent; empty asks for selection
@@ -100,7 +101,7 @@ func (c *command) makeCredential(body []byte) (any, error) {
 	err = c.auth.store.update(func(st *state) (err error) {
 		e, err = c.auth.create(st, newCredential{
 			rpID: q.RP.ID, userID: q.User.ID, userName: q.User.Name,
-			cdh: q.ClientDataHash, uv: uv, credProtect: q.Extensions.CredProtect,
+			cdh: q.ClientDataHash, uv: uv, credProtect: q.Extensions.CredProtect, hmacSecret: q.Extensions.HMACSecret && !c.auth.cfg.NoHMACSecret,
 		})
 		return err
 	})
@@ -122,9 +123,12 @@ type getAssertionRequest struct {
 	RPID           string           `cbor:"1,keyasint"`
 	ClientDataHash []byte           `cbor:"2,keyasint"`
 	Allow          []credDescriptor `cbor:"3,keyasint,omitempty"`
-	Options        map[string]bool  `cbor:"5,keyasint,omitempty"`
-	AuthParam      []byte           `cbor:"6,keyasint,omitempty"`
-	Protocol       uint             `cbor:"7,keyasint,omitempty"`
+	Extensions     struct {
+		HMACSecret *hmacSecretInput `cbor:"hmac-secret,omitempty"`
+	} `cbor:"4,keyasint,omitempty"`
+	Options   map[string]bool `cbor:"5,keyasint,omitempty"`
+	AuthParam []byte          `cbor:"6,keyasint,omitempty"`
+	Protocol  uint            `cbor:"7,keyasint,omitempty"`
 }
 
 type getAssertionResponse struct {
@@ -150,6 +154,13 @@ func (c *command) getAssertion(body []byte) (any, error) {
 	up := true
 	if v, ok := q.Options["up"]; ok {
 		up = v
+	}
+	secret := q.Extensions.HMACSecret
+	if c.auth.cfg.NoHMACSecret {
+		secret = nil // an extension that a key doesn't know is ignored (section 6.2.2)
+	}
+	if secret != nil && !up { // a secret is given to somebody who is there (section 12.5)
+		return nil, ctapUnsupportedOption
 	}
 	uv, touched, err := c.verifyUser("sign", q.AuthParam, q.Protocol, q.ClientDataHash, permissionGA, q.RPID, q.Options["uv"])
 	if err != nil {
@@ -181,7 +192,13 @@ func (c *command) getAssertion(body []byte) (any, error) {
 			return ctapNoCredentials
 		}
 		r.Credential = credDescriptor{ID: cr.ID, Type: "public-key"}
-		r.AuthData, r.Signature, err = c.auth.sign(st, cr, q.ClientDataHash, up, uv)
+		var outputs map[string]any
+		if secret != nil && cr.RandomUV != nil {
+			if outputs, err = c.auth.hmacSecret(cr, secret, uv); err != nil {
+				return err
+			}
+		}
+		r.AuthData, r.Signature, err = c.auth.sign(st, cr, q.ClientDataHash, up, uv, outputs)
 		return err
 	})
 	return r, err

@@ -205,9 +205,12 @@ type info struct {
 func (c *command) getInfo() (any, error) {
 	i := info{
 		Versions: []string{"FIDO_2_0", "FIDO_2_1"}, Extensions: []string{"credProtect"},
-		MaxMsgSize: maxMsgSize, PINProtocols: []int{2, 1}, MaxCreds: 8, MaxCredIDLen: 128,
+		MaxMsgSize: maxMsgSize, PINProtocols: c.auth.pinProtocols(), MaxCreds: 8, MaxCredIDLen: 128,
 		Transports: []string{"usb"}, Algorithms: []infoAlgorithm{{coseES256, "public-key"}},
 		MinPINLength: minPIN, Firmware: 1,
+	}
+	if !c.auth.cfg.NoHMACSecret {
+		i.Extensions = append(i.Extensions, extHMACSecret)
 	}
 	err := c.auth.store.update(func(st *state) error {
 		i.AAGUID = st.AAGUID

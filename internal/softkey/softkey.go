@@ -11,8 +11,8 @@
 //
 // What is covered: authenticatorGetInfo, MakeCredential (ES256; packed self, packed basic and none
 // attestation), GetAssertion (allow list, up=false), ClientPIN with protocols one and two, built-in
-// user verification, credProtect, Selection; CTAPHID INIT, PING, WINK, CBOR, CANCEL with keepalives.
-// Not covered: resident credentials, hmac-secret, U2F, Ed25519.
+// user verification, credProtect, hmac-secret, Selection; CTAPHID INIT, PING, WINK, CBOR, CANCEL with keepalives.
+// Not covered: resident credentials, U2F, Ed25519.
 //
 // The same authenticator answers in process, with no CTAP at all: Authenticator.Enroll, SignSK and
 // Signer give sk-ecdsa-sha2-nistp256@openssh.com keys and signatures to tests that want to be fast.
@@ -59,6 +59,10 @@ type Config struct {
 	Attestation Attestation
 	// Batch attests instead of a throw-away root of the key's own, on a new key with AttestBasic: a test's vendor.
 	Batch *Batch
+	// PINProtocols are the PIN/UV auth protocols that the key knows, the preferred first; nil is both, two first. A platform takes the first it knows too.
+	PINProtocols []int
+	// NoHMACSecret makes a key that lacks the extension, as old ones do.
+	NoHMACSecret bool
 	// BuiltInUV makes the key verify its user by itself, as one with a fingerprint reader does: a
 	// touch then is a verification too.
 	BuiltInUV bool

@@ -34,6 +34,9 @@ type credential struct {
 	UserName    string `json:"user_name,omitempty"`
 	CredProtect int    `json:"cred_protect,omitempty"`
 	PrivateKey  []byte `json:"private_key"` // SEC 1 section 2.3.6: 32 bytes, big endian
+	// CredRandom of hmac-secret (CTAP 2.1 section 12.5), 32 bytes each; none: made without the extension.
+	RandomUV   []byte `json:"cred_random_with_uv,omitempty"`
+	RandomNoUV []byte `json:"cred_random_without_uv,omitempty"`
 
 	key *ecdsa.PrivateKey
 }

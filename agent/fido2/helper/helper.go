@@ -137,6 +137,39 @@ func (c *Client) Sign(ctx context.Context, q SignRequest) (*Signature, error) {
 	return s, nil
 }
 
+// NewReader makes a credential that derives secrets, on the one device that is plugged in or named by Devices, with its user verified.
+func (c *Client) NewReader(ctx context.Context, q EnrollRequest) (*wire.Credential, error) {
+	r, err := c.do(ctx, &wire.Request{
+		Op: wire.OpReader, Application: wire.ReaderApplication, Data: q.Challenge, User: q.User, PIN: q.PIN, UV: true, Keys: q.Exclude,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.Credential == nil {
+		return nil, fmt.Errorf("making a reader's credential: %w: no credential in the answer", wire.ErrProtocol)
+	}
+	return r.Credential, nil
+}
+
+// DeriveRequest asks for a secret.
+type DeriveRequest struct {
+	Keys  []wire.Key // any of them will do
+	Salts [][]byte   // one for each
+	PIN   []byte     // for the device that is chosen; name one key when you have a PIN
+}
+
+// Derive has a key give the secret of its salt, with a touch and its user verified. The caller wipes the value.
+func (c *Client) Derive(ctx context.Context, q DeriveRequest) (*wire.Secret, error) {
+	r, err := c.do(ctx, &wire.Request{Op: wire.OpDerive, Application: wire.ReaderApplication, Keys: q.Keys, Salts: q.Salts, PIN: q.PIN, UV: true})
+	if err != nil {
+		return nil, err
+	}
+	if r.Secret == nil || len(r.Secret.Value) != wire.SecretLen {
+		return nil, fmt.Errorf("deriving: %w: no secret in the answer", wire.ErrProtocol)
+	}
+	return r.Secret, nil
+}
+
 func (c *Client) devices() []string {
 	if c.Devices != nil {
 		return c.Devices
@@ -213,7 +246,9 @@ func (c *Client) exchange(w io.Writer, r io.Reader, line []byte) (*wire.Result, 
 		return nil, fmt.Errorf("asking: %w", err)
 	}
 	sc := bufio.NewScanner(r)
-	sc.Buffer(nil, wire.MaxLine)
+	buf := make([]byte, 64<<10)
+	defer clear(buf) // a secret fits; only a longer line makes the scanner take another buffer
+	sc.Buffer(buf, wire.MaxLine)
 	for sc.Scan() {
 		m, err := wire.ParseMessage(sc.Bytes())
 		if err != nil {

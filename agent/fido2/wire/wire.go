@@ -52,6 +52,17 @@ const (
 	OpProbe  Op = "probe"  // which device holds which credential; nothing blinks
 	OpEnroll Op = "enroll" // a new credential
 	OpSign   Op = "sign"   // a signature by a credential
+	// OpReader makes a credential that derives secrets, and OpDerive has it give one. Both are for ReaderApplication alone, as sign and enroll are
+	// for any other: what unseals a reader's identity signs nothing, and what signs a request unseals nothing.
+	OpReader Op = "reader"
+	OpDerive Op = "derive"
+)
+
+const (
+	// ReaderApplication is the relying party of the credentials under which reading identities are sealed.
+	ReaderApplication = "breakglass-reader"
+	// SecretLen is the length of a salt and of what is derived from it (CTAP 2.1 section 12.5).
+	SecretLen = 32
 )
 
 // Key is an enrolled credential.
@@ -78,8 +89,10 @@ type Request struct {
 	User string `json:"user,omitempty"`
 	// PIN goes to one device only.
 	PIN []byte `json:"pin,omitempty"`
-	// UV: the user must be verified, by PIN or by the key itself.
+	// UV: the user must be verified, by PIN or by the key itself. Reader and derive always verify.
 	UV bool `json:"uv,omitempty"`
+	// Salts of derive, one a key, in the order of Keys.
+	Salts [][]byte `json:"salts,omitempty"`
 	// TimeoutMS bounds the whole request; 0 is none, and the client's own.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 }
@@ -145,6 +158,14 @@ type Result struct {
 	Unreadable []Unusable  `json:"unreadable,omitempty"` // list, probe: devices that gave an error
 	Signature  *Signature  `json:"signature,omitempty"`
 	Credential *Credential `json:"credential,omitempty"`
+	Secret     *Secret     `json:"secret,omitempty"`
+}
+
+// Secret is what derive gives. It goes through the pipe alone, as the PIN does.
+type Secret struct {
+	Device       Device `json:"device"`
+	CredentialID []byte `json:"credential_id"`
+	Value        []byte `json:"value"` // SecretLen bytes
 }
 
 // Unusable is a device that could not be asked, and why.
@@ -180,21 +201,32 @@ func (r *Request) check() error {
 		return &Error{Code: BadRequest, Detail: fmt.Sprintf(format, a...)}
 	}
 	switch r.Op {
-	case OpList, OpProbe, OpEnroll, OpSign:
+	case OpList, OpProbe, OpEnroll, OpSign, OpReader, OpDerive:
 	default:
 		return bad("unknown operation %q", r.Op)
 	}
 	if r.Op != OpList && r.Application == "" {
 		return bad("%s needs an application", r.Op)
 	}
-	if (r.Op == OpSign || r.Op == OpProbe) && len(r.Keys) == 0 {
+	if reads := r.Op == OpReader || r.Op == OpDerive; r.Op != OpList && r.Op != OpProbe && reads != (r.Application == ReaderApplication) {
+		return bad("%s is not for application %q", r.Op, r.Application)
+	}
+	if (r.Op == OpSign || r.Op == OpProbe || r.Op == OpDerive) && len(r.Keys) == 0 {
 		return bad("%s needs a key", r.Op)
 	}
-	if (r.Op == OpSign || r.Op == OpEnroll) && len(r.Data) == 0 {
+	if (r.Op == OpSign || r.Op == OpEnroll || r.Op == OpReader) && len(r.Data) == 0 {
 		return bad("%s needs data", r.Op)
 	}
-	if r.Op == OpEnroll && r.User == "" {
-		return bad("enroll needs a user")
+	if (r.Op == OpEnroll || r.Op == OpReader) && r.User == "" {
+		return bad("%s needs a user", r.Op)
+	}
+	if want := len(r.Keys); r.Op == OpDerive && len(r.Salts) != want || r.Op != OpDerive && len(r.Salts) > 0 {
+		return bad("derive needs a salt for each key, and nothing else takes one")
+	}
+	for i, s := range r.Salts {
+		if len(s) != SecretLen { // libfido2 takes two salts as one of twice the length
+			return bad("salt %d has %d bytes, want %d", i, len(s), SecretLen)
+		}
 	}
 	if len(r.Keys) > MaxKeys {
 		return bad("%d keys, at most %d", len(r.Keys), MaxKeys)
@@ -204,7 +236,7 @@ func (r *Request) check() error {
 		if len(k.CredentialID) == 0 {
 			return bad("key %d has no credential id", i)
 		}
-		if r.Op == OpSign && len(k.PublicKey) == 0 {
+		if (r.Op == OpSign || r.Op == OpDerive) && len(k.PublicKey) == 0 {
 			return bad("key %d has no public key", i)
 		}
 	}
