@@ -20,7 +20,7 @@ N ?= 2
 FUZZTIME ?= 5000x
 GOFLAGS_BUILD := -trimpath
 
-.PHONY: build demo test check soak bench update fuzz deps clean
+.PHONY: build tools demo test check soak bench update fuzz deps clean
 
 deps:
 	@missing=; for f in $(FILES); do [ -e $$f ] || missing="$$missing $$f"; done; \
@@ -33,6 +33,11 @@ deps:
 	  $$as apt-get update -qq >&2; \
 	  DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $(PACKAGES) >&2; \
 	fi
+
+# Stock tools that check us and that Debian 12 has not, or too old: tests look for them here.
+tools:
+	@mkdir -p build/tools
+	GOBIN=$(CURDIR)/build/tools go install filippo.io/age/cmd/age@v1.3.2
 
 build: deps
 	@mkdir -p $(BIN)

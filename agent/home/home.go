@@ -6,7 +6,8 @@
 //
 //	config/pins            what a token pinned: the site's keys and addresses, a checkpoint (api.Pins)
 //	config/config.toml     who the person is, their enrolled keys by name
-//	config/identity.age    a reviewer's age identity, sealed under a passphrase (stock `age -d` opens it)
+//	config/identity.reader a reviewer's age identities, sealed under hardware keys (package agent/reader)
+//	config/identity.age    or under a passphrase (stock `age -d` opens it)
 //	config/known_hosts     the host CA, for stock ssh
 //	config/ssh_config      the block that `breakglass config install` wrote
 //	run/control.sock       the background process

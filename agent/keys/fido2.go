@@ -30,15 +30,51 @@ type FIDO2 struct {
 	Path   string // of the helper; empty: helper.Find
 	Prompt Prompter
 
-	// pin is kept between two statements of one command, so that one that expired while the PIN was typed doesn't ask again.
+	// pin is kept between two touches of one command: a statement that expired while the PIN was typed, or a reading identity's touch after the pass's.
 	pin    []byte
 	pinFor []byte // credential id
+	pinAt  string // and the device that took it
 }
 
 // Forget wipes the PIN.
 func (f *FIDO2) Forget() {
 	clear(f.pin)
-	f.pin, f.pinFor = nil, nil
+	f.pin, f.pinFor, f.pinAt = nil, nil, ""
+}
+
+// TakePIN takes over what another was told in the same command.
+func (f *FIDO2) TakePIN(from *FIDO2) {
+	f.pin, f.pinFor, f.pinAt = from.pin, from.pinFor, from.pinAt
+	from.pin = nil
+	from.Forget()
+}
+
+// pinOf is the PIN that the device took a moment ago, for this or another of its credentials.
+func (f *FIDO2) pinOf(credential []byte, device string) []byte {
+	if f.pin != nil && (len(credential) > 0 && bytes.Equal(f.pinFor, credential) || f.pinAt == device) {
+		return f.pin
+	}
+	return nil
+}
+
+// askPIN asks, and keeps the answer for the next touch.
+func (f *FIDO2) askPIN(ctx context.Context, key name.Key, note string, credential []byte, device string) error {
+	f.Forget()
+	pin, err := f.Prompt.PIN(ctx, key, note)
+	f.pin, f.pinFor, f.pinAt = pin, credential, device
+	return err
+}
+
+// wrongPIN says whether that was it, and what to tell.
+func wrongPIN(err error) (note string, wrong bool) {
+	var we *wire.Error
+	if !errors.As(err, &we) || we.Code != wire.PINInvalid {
+		return "", false
+	}
+	if we.Retries != nil {
+		return fmt.Sprintf("wrong PIN, %d tries left", *we.Retries), true
+	}
+	return "wrong PIN", true
 }
 
 type candidate struct {
@@ -63,7 +99,7 @@ func (f *FIDO2) Sign(ctx context.Context, statement []byte, namespace string, ke
 	if len(cands) == 0 {
 		return nil, ErrNotHere
 	}
-	r, err := f.holders(ctx, wk)
+	r, err := f.holders(ctx, api.Application, wk)
 	if err != nil {
 		return nil, notHere(err)
 	}
@@ -71,7 +107,7 @@ func (f *FIDO2) Sign(ctx context.Context, statement []byte, namespace string, ke
 	// order of the CA's list, is asked for its PIN: a PIN tried on another key would cost that one a try.
 	h := r.Holdings[0]
 	if h.Device.PINSet && !h.Device.UV {
-		return f.withPIN(ctx, statement, namespace, find(cands, h.CredentialID), len(keys))
+		return f.withPIN(ctx, statement, namespace, find(cands, h.CredentialID), len(keys), h.Device.Path)
 	}
 	uv := h.Device.UV
 	var hold []candidate
@@ -86,11 +122,11 @@ func (f *FIDO2) Sign(ctx context.Context, statement []byte, namespace string, ke
 // holders asks which devices hold one of the keys. A device that gave no answer may be the one that does: a key is busy for a moment after
 // another program, or the enrolment before this signature, let go of it. So it is asked once more, and then its own reason is told, for "not
 // here" would send the person looking for a key that is in the machine.
-func (f *FIDO2) holders(ctx context.Context, wk []wire.Key) (*wire.Result, error) {
+func (f *FIDO2) holders(ctx context.Context, application string, wk []wire.Key) (*wire.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	for try := 1; ; try++ {
-		r, err := (&helper.Client{Path: f.Path}).Probe(ctx, api.Application, wk)
+		r, err := (&helper.Client{Path: f.Path}).Probe(ctx, application, wk)
 		switch {
 		case err != nil:
 			return nil, err
@@ -113,28 +149,21 @@ func find(cands []candidate, id []byte) candidate {
 	return candidate{} // the helper answers only with what it was asked
 }
 
-func (f *FIDO2) withPIN(ctx context.Context, statement []byte, namespace string, c candidate, all int) (*sshsig.Signature, error) {
-	note := ""
+func (f *FIDO2) withPIN(ctx context.Context, statement []byte, namespace string, c candidate, all int, device string) (*sshsig.Signature, error) {
+	note, wrong := "", false
 	for try := 1; ; try++ {
-		if f.pin == nil || !bytes.Equal(f.pinFor, c.wire.CredentialID) {
-			pin, err := f.Prompt.PIN(ctx, c.name, note)
-			if err != nil {
+		if f.pinOf(c.wire.CredentialID, device) == nil {
+			if err := f.askPIN(ctx, c.name, note, c.wire.CredentialID, device); err != nil {
 				return nil, err
 			}
-			f.pin, f.pinFor = pin, c.wire.CredentialID
 		}
 		sig, err := f.touch(ctx, statement, namespace, []candidate{c}, all, f.pin, true)
-		if !errors.Is(err, wire.PINInvalid.Err()) {
+		if note, wrong = wrongPIN(err); !wrong {
 			return sig, err
 		}
 		f.Forget()
 		if try == pinTries {
 			return nil, err
-		}
-		note = "wrong PIN"
-		var we *wire.Error
-		if errors.As(err, &we) && we.Retries != nil {
-			note = fmt.Sprintf("wrong PIN, %d tries left", *we.Retries)
 		}
 	}
 }
@@ -203,18 +232,15 @@ func (f *FIDO2) Enrol(ctx context.Context, key name.Key, person name.Person, cha
 		}
 		c, err := f.enrolOnce(ctx, key, person, challenge, exclude, pin, uv)
 		if err == nil && len(pin) > 0 {
-			f.pin, f.pinFor = pin, c.CredentialID // the second touch follows at once
+			f.pin, f.pinFor, f.pinAt = pin, c.CredentialID, c.Device.Path // the second touch follows at once
 			return c, nil
 		}
 		clear(pin)
-		var we *wire.Error
-		if err == nil || !errors.As(err, &we) || we.Code != wire.PINInvalid || try == pinTries {
+		again, wrong := wrongPIN(err)
+		if !wrong || try == pinTries {
 			return c, err
 		}
-		note = "wrong PIN"
-		if we.Retries != nil {
-			note = fmt.Sprintf("wrong PIN, %d tries left", *we.Retries)
-		}
+		note = again
 	}
 }
 

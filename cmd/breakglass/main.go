@@ -38,6 +38,7 @@ func run(args []string, stdin, stdout, stderr *os.File, getenv func(string) stri
 	root.SetErr(stderr)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	cmd, err := root.ExecuteContextC(ctx)
+	a.self().Forget()
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, errInterrupted) { // who says so may know what goes on
 			err = errInterrupted

@@ -1,70 +1,104 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"strings"
+	"text/tabwriter"
 	"time"
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"breakglass/agent/terminal"
+	"breakglass/agent/fido2/wire"
+	"breakglass/agent/reader"
 	"breakglass/ca/api"
 	"breakglass/internal/durable"
-)
-
-const (
-	// passphraseMin keeps the sealed file from being guessed: the file may be copied, so length is all that protects it.
-	passphraseMin = 12
-	identityFile  = "identity.age"
-	// maxIdentity bounds the sealed file.
-	maxIdentity = 64 << 10
 )
 
 func newReviewerCmd(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "reviewer", Short: "My identity for reading recordings", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	var byPassphrase bool
 	init := &cobra.Command{
 		Use:   "init",
-		Short: "Make an age identity, sealed by a passphrase, and have my key name it as mine",
-		Long: `Recordings are sealed to the readers whom the policy lists. Init makes a post-quantum hybrid age identity, seals it under a
-passphrase (the file opens with stock "age -d"), and has your hardware key sign that its public half is yours (one touch).
-The passphrase is asked for on the terminal, or read from the file that BREAKGLASS_PASSPHRASE_FILE names.`,
+		Short: "Make an age identity, sealed under my hardware keys, and have my key name it as mine",
+		Long: `Recordings are sealed to the readers whom the policy lists. Init makes a post-quantum hybrid age identity and seals it under each of your enrolled keys
+that is plugged in: on each it makes a second credential (application ` + wire.ReaderApplication + `), which takes two touches. From then on reading takes one of those keys,
+its PIN and a touch. Then your key signs that the public half is yours (one touch more).
+
+With --passphrase a passphrase seals it (the file opens with stock "age -d"). It is asked for on the terminal, or read from the file that
+BREAKGLASS_PASSPHRASE_FILE names.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.reviewerInit(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.reviewerInit(cmd.Context(), byPassphrase) },
 	}
+	init.Flags().BoolVar(&byPassphrase, "passphrase", false, "seal it by a passphrase, not under keys")
 	init.Flags().BoolVar(&a.show, "show", false, "print the statement before it is signed")
-	c.AddCommand(init)
+	add := &cobra.Command{
+		Use:   "add-key",
+		Short: "Let another of my hardware keys open my identity",
+		Long: `Add-key opens your identity with a key that can (one touch), then seals it under each further enrolled key of yours that is plugged in (two touches on each).
+With one socket only: begin with the key that can, and plug in the other when you are asked to.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.reviewerAddKey(cmd.Context()) },
+	}
+	show := &cobra.Command{
+		Use: "show", Short: "Show my identity's public half and the keys that open it (nothing blinks)", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.reviewerShow(cmd.Context()) },
+	}
+	var out string
+	export := &cobra.Command{
+		Use: "export -o FILE", Short: "Write my identity in the clear, for stock age: age -d -i FILE",
+		Long: `Export opens your identity and writes it as age itself keeps one. Whoever has that file reads every recording that was sealed to you and whose envelope they get:
+use it where nothing else will do, and destroy it (shred -u FILE).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.reviewerExport(cmd.Context(), out) },
+	}
+	export.Flags().StringVarP(&out, "output", "o", "", "file to write; it must not be there")
+	c.AddCommand(init, add, show, export)
 	return c
 }
 
-func (a *app) reviewerInit(ctx context.Context) error {
+func (a *app) reviewerInit(ctx context.Context, byPassphrase bool) error {
 	who, err := a.home.LoadPerson()
 	if err != nil {
 		return err
 	}
-	path := a.home.Path(identityFile)
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return withHint(fmt.Errorf("you have an identity already: %s", path), "recordings sealed to it can be read with it alone; move it away before making another")
+	for _, file := range []string{readerFile, identityFile} {
+		if _, err := os.Stat(a.home.Path(file)); !errors.Is(err, fs.ErrNotExist) {
+			return withHint(fmt.Errorf("you have an identity already: %s", a.home.Path(file)), "recordings sealed to it can be read with it alone; move it away before making another")
+		}
 	}
-	pass, err := a.passphrase(ctx, true)
-	if err != nil {
-		return err
-	}
-	defer clear(pass)
 	id, err := age.GenerateHybridIdentity()
 	if err != nil {
 		return fmt.Errorf("making the identity: %w", err)
 	}
-	sealed, err := sealIdentity(id, pass)
-	if err != nil {
-		return err
+	text := identityText(id, time.Now())
+	defer clear(text)
+	path, how := a.home.Path(readerFile), sealedHardware
+	var sealed []byte
+	if byPassphrase {
+		path, how = a.home.Path(identityFile), sealedPassphrase
+		pass, err := a.passphrase(ctx, true)
+		if err != nil {
+			return err
+		}
+		defer clear(pass)
+		if sealed, err = sealIdentity(text, pass); err != nil {
+			return err
+		}
+	} else {
+		box, err := reader.New(text, time.Now())
+		if err != nil {
+			return err
+		}
+		defer box.Wipe()
+		if err := a.sealUnderKeys(ctx, who, box); err != nil {
+			return err
+		}
+		sealed = box.Marshal()
 	}
 	c, err := a.client()
 	if err != nil {
@@ -76,13 +110,12 @@ func (a *app) reviewerInit(ctx context.Context) error {
 	}
 	defer fido.Forget()
 	// On the disk before the CA knows it: a recording sealed to an identity that a crash took could be read by nobody.
-	if err := durable.WriteNew(path, sealed, 0o600); err != nil {
-		return fmt.Errorf("writing the identity: %w", err)
+	if err := saveNew(path, sealed); err != nil {
+		return err
 	}
-	state, err := ag.Recipient(ctx, api.RecipientAsk{Person: string(who.Person), Age: id.Recipient().String(), Sealed: "passphrase"})
+	state, err := ag.Recipient(ctx, api.RecipientAsk{Person: string(who.Person), Age: id.Recipient().String(), Sealed: how})
 	if err != nil {
-		var p *api.Problem
-		if errors.As(err, &p) || ctx.Err() == nil && statusOf(err) == exitKey { // surely not recorded
+		if a.surelyNotRecorded(ctx, err) {
 			_ = durable.Remove(path)
 		}
 		return err
@@ -90,100 +123,111 @@ func (a *app) reviewerInit(ctx context.Context) error {
 	if a.json {
 		return a.printJSON(state)
 	}
-	a.term.Say("Your identity is in %s, sealed by the passphrase. Its public half is recorded as yours.", path)
+	if byPassphrase {
+		a.term.Say("Your identity is in %s, sealed by the passphrase. Its public half is recorded as yours.", path)
+	} else {
+		a.term.Say("Your identity is in %s, sealed under your key. Its public half is recorded as yours.", path)
+		a.term.Say("A lost key would lock you out: have a second one open it, too (breakglass reviewer add-key).")
+	}
 	if !state.Reader {
 		a.term.Say("breakglass: warning: the policy doesn't list %s as a reader: recordings are not sealed to it yet.", who.Person)
 	}
 	return nil
 }
 
-// sealIdentity writes what `age-keygen | age -p` would.
-func sealIdentity(id *age.HybridIdentity, pass []byte) ([]byte, error) {
-	r, err := age.NewScryptRecipient(string(pass))
-	if err != nil {
-		return nil, fmt.Errorf("sealing the identity: %w", err)
-	}
-	var b bytes.Buffer
-	w, err := age.Encrypt(&b, r)
-	if err != nil {
-		return nil, fmt.Errorf("sealing the identity: %w", err)
-	}
-	_, err = fmt.Fprintf(w, "# created: %s\n# public key: %s\n%s\n", time.Now().UTC().Format(time.RFC3339), id.Recipient(), id)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return nil, fmt.Errorf("sealing the identity: %w", err)
-	}
-	return b.Bytes(), nil
+// surelyNotRecorded tells a refusal from an answer that got lost.
+func (a *app) surelyNotRecorded(ctx context.Context, err error) bool {
+	var p *api.Problem
+	return errors.As(err, &p) || ctx.Err() == nil && statusOf(err) == exitKey
 }
 
-// identities opens the reviewer's sealed identity: it asks for the passphrase.
-func (a *app) identities(ctx context.Context) ([]age.Identity, error) {
-	f, err := os.Open(a.home.Path(identityFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, withHint(errors.New("you have no identity for reading recordings on this machine"), "breakglass reviewer init")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the identity: %w", err)
-	}
-	defer f.Close()
-	pass, err := a.passphrase(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(pass)
-	s, err := age.NewScryptIdentity(string(pass))
-	if err != nil {
-		return nil, fmt.Errorf("opening the identity: %w", err)
-	}
-	r, err := age.Decrypt(io.LimitReader(f, maxIdentity), s)
-	if err != nil {
-		return nil, withHint(fmt.Errorf("opening the identity: %w", err), "is it the right passphrase?")
-	}
-	ids, err := age.ParseIdentities(io.LimitReader(r, maxIdentity))
-	if err != nil {
-		return nil, fmt.Errorf("opening the identity: %w", err)
-	}
-	return ids, nil
+// shownIdentity is an identity as `breakglass reviewer show` shows it.
+type shownIdentity struct {
+	File      string     `json:"file"`
+	Sealed    string     `json:"sealed"`
+	Recipient string     `json:"recipient,omitempty"` // not known of a passphrase's file before it is opened
+	Created   *time.Time `json:"created,omitempty"`
+	Keys      []shownKey `json:"keys,omitempty"`
 }
 
-// passphrase reads BREAKGLASS_PASSPHRASE_FILE's first line, or asks, twice for a new one.
-func (a *app) passphrase(ctx context.Context, fresh bool) ([]byte, error) {
-	if file := a.getenv("BREAKGLASS_PASSPHRASE_FILE"); file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("reading the passphrase: %w", err)
+type shownKey struct {
+	Name string `json:"name"`
+	Here string `json:"here"` // "yes", "no" or "unknown"
+}
+
+func (a *app) reviewerShow(ctx context.Context) error {
+	f, err := a.readerFile()
+	s := shownIdentity{File: a.home.Path(readerFile), Sealed: sealedHardware}
+	var probe error
+	switch {
+	case err == nil:
+		s.Recipient, s.Created = f.Recipient, &f.Created
+		var here map[string]bool
+		here, probe = a.derivers(ctx, f)
+		for _, w := range f.Wraps {
+			k := shownKey{string(w.Name), "no"}
+			if probe != nil {
+				k.Here = "unknown"
+			} else if here[string(w.Key.CredentialID)] {
+				k.Here = "yes"
+			}
+			s.Keys = append(s.Keys, k)
 		}
-		line, _, _ := strings.Cut(string(b), "\n")
-		clear(b)
-		return longEnough([]byte(strings.TrimSuffix(line, "\r")), fresh)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	default:
+		s.File, s.Sealed = a.home.Path(identityFile), sealedPassphrase
+		if _, err := os.Stat(s.File); err != nil {
+			return withHint(errNoIdentity, "breakglass reviewer init")
+		}
 	}
-	hint := "run it on a terminal, or name a file in BREAKGLASS_PASSPHRASE_FILE"
-	p, err := a.term.Secret(ctx, "Passphrase of your reviewer identity: ")
-	if errors.Is(err, terminal.ErrNobody) {
-		return nil, withStatus(exitUsage, errors.New("no passphrase, and no terminal to ask for one on"), hint)
+	if a.json {
+		return a.printJSON(s)
 	}
-	if err != nil {
-		return nil, err
+	fmt.Fprintf(a.stdout, "file      %s\nsealed    by %s\n", s.File, map[string]string{sealedHardware: "hardware keys: one of them, its PIN and a touch open it", sealedPassphrase: "a passphrase"}[s.Sealed])
+	if f == nil {
+		return nil
 	}
-	if p, err = longEnough(p, fresh); err != nil || !fresh {
-		return p, err
+	fmt.Fprintf(a.stdout, "created   %s\npublic    %s\n", f.Created.Local().Format(time.DateTime), clean(shortened(f.Recipient)))
+	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "key\tplugged in")
+	for _, k := range s.Keys {
+		fmt.Fprintf(w, "%s\t%s\n", clean(k.Name), k.Here)
 	}
-	again, err := a.term.Secret(ctx, "The same again: ")
-	if err != nil {
-		return nil, err
+	if err := w.Flush(); err != nil {
+		return err
 	}
-	defer clear(again)
-	if !bytes.Equal(p, again) {
-		return nil, usagef("the two differ")
+	if probe != nil {
+		a.term.Say("breakglass: warning: %v", probe)
 	}
-	return p, nil
+	if len(s.Keys) == 1 {
+		a.term.Say("breakglass: warning: one key alone opens it; if that is lost, so is what only you could read")
+		a.term.Say("breakglass: hint: breakglass reviewer add-key")
+	}
+	return nil
 }
 
-func longEnough(p []byte, fresh bool) ([]byte, error) {
-	if fresh && len([]rune(string(p))) < passphraseMin {
-		return nil, usagef("the passphrase has fewer than %d characters", passphraseMin)
+// shortened is the beginning of something long: a post-quantum recipient has 1,959 characters.
+func shortened(s string) string {
+	const enough = 40
+	if len(s) <= enough+24 {
+		return s
 	}
-	if len(p) == 0 {
-		return nil, usagef("the passphrase is empty")
+	return fmt.Sprintf("%s… (%d characters; --json prints them)", s[:enough], len(s))
+}
+
+func (a *app) reviewerExport(ctx context.Context, out string) error {
+	if out == "" {
+		return usagef("say -o FILE: a secret is not printed on a terminal")
 	}
-	return p, nil
+	o, err := a.openIdentity(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.wipe()
+	if err := durable.WriteNew(out, o.text, 0o600); err != nil {
+		return fmt.Errorf("writing the identity: %w", err)
+	}
+	a.term.Say("breakglass: warning: %s opens all that was sealed to you; destroy it after use (shred -u)", out)
+	return nil
 }

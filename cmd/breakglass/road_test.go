@@ -482,28 +482,6 @@ func TestWhatIsRefusedSaysWhyAndWhatToType(t *testing.T) {
 	r.wants(1, nil, "breakglass", "status")
 }
 
-func TestAReviewerHasAnIdentityThatStockAgeWouldOpen(t *testing.T) {
-	r := newRoad(t)
-	r.ok("breakglass", "enroll", r.ca.Token("bob").String())
-	res := r.ok("breakglass", "reviewer", "init", "--json")
-	var st api.RecipientState
-	if err := json.Unmarshal([]byte(res.out), &st); err != nil || !st.Reader || !strings.HasPrefix(st.Age, "age1pq1") {
-		t.Errorf("%+v, %v", st, err)
-	}
-	path := filepath.Join(r.home, "config", "identity.age")
-	b, err := os.ReadFile(path)
-	if err != nil || !bytes.HasPrefix(b, []byte("age-encryption.org/v1\n-> scrypt ")) {
-		t.Errorf("%v: %.60q", err, b)
-	}
-	if st, _ := os.Stat(path); st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v", st.Mode())
-	}
-	r.wants(1, []string{"identity already"}, "breakglass", "reviewer", "init")
-	os.Remove(path)
-	r.write("passphrase", "short\n", 0o600)
-	r.wants(2, []string{"fewer than 12"}, "breakglass", "reviewer", "init")
-}
-
 func TestTheStatementIsShownBeforeItIsSigned(t *testing.T) {
 	r := newRoad(t)
 	r.enroll()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -122,15 +121,4 @@ func (a *app) trustFrom(pins string) (evidence.Trust, error) {
 		return evidence.Trust{}, withHint(fmt.Errorf("reading %s: %w", pins, err), "breakglass pins --json >PINS     on a machine that is enrolled")
 	}
 	return evidence.Trust(p), nil
-}
-
-// identitiesIfAny opens the reviewer's identity where there is one and somebody gives the passphrase.
-func (a *app) identitiesIfAny(ctx context.Context) ([]age.Identity, error) {
-	if _, err := os.Stat(a.home.Path(identityFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if a.getenv("BREAKGLASS_PASSPHRASE_FILE") == "" && !a.term.Interactive() {
-		return nil, nil
-	}
-	return a.identities(ctx)
 }

@@ -40,8 +40,9 @@ type Person struct {
 	// Show is called with each statement before a key is asked; nil is nobody.
 	Show func(statement string)
 
-	mu   sync.Mutex
-	pins api.Pins
+	mu      sync.Mutex
+	pins    api.Pins
+	reading *keys.FIDO2
 }
 
 // Find is the person whose home the environment names. The terminal speaks as program on stderr.
@@ -125,12 +126,36 @@ func (p *Person) Follow(ctx context.Context, c *client.Client, changed func(ledg
 	return changed(next.Site)
 }
 
+// Reading asks a key for the secret of a reading identity. The PIN that it is told serves the signature of the same command, too: Signer takes it over.
+func (p *Person) Reading() *keys.FIDO2 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reading == nil {
+		p.reading = &keys.FIDO2{Path: p.Getenv("BREAKGLASS_FIDO2"), Prompt: p.Terminal}
+	}
+	return p.reading
+}
+
+// Forget wipes the PIN that Reading was told and no signature took over.
+func (p *Person) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reading != nil {
+		p.reading.Forget()
+	}
+}
+
 // Signer is whatever this machine offers to reach a hardware key.
 func (p *Person) Signer() (keys.Backends, *keys.FIDO2, error) {
 	if err := p.Home.MakeRun(); err != nil { // ssh-keygen's files
 		return nil, nil, err
 	}
 	fido := &keys.FIDO2{Path: p.Getenv("BREAKGLASS_FIDO2"), Prompt: p.Terminal}
+	p.mu.Lock()
+	if p.reading != nil {
+		fido.TakePIN(p.reading)
+	}
+	p.mu.Unlock()
 	all := map[string]keys.Signer{
 		"fido2":      fido,
 		"ssh-agent":  &keys.SSHAgent{Socket: p.Getenv("SSH_AUTH_SOCK"), Prompt: p.Terminal},

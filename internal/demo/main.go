@@ -86,7 +86,11 @@ func run(ctx context.Context, bin, dir string) (err error) {
 	if d.bob, err = d.Enrol(ctx, "bob"); err != nil {
 		return err
 	}
-	if err := d.bob.Reader(ctx); err != nil {
+	var how []string
+	if keep { // the software keys end with the demo; what is kept is to be read after that
+		how = []string{"--passphrase"}
+	}
+	if err := d.bob.Reader(ctx, how...); err != nil {
 		return err
 	}
 	if err := d.breakGlass(ctx); err != nil {

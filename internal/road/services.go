@@ -216,10 +216,11 @@ func (r *Road) Enrol(ctx context.Context, name string) (*Person, error) {
 	return p, err
 }
 
-// Reader makes the person's reading identity and records it, so that recordings can be sealed to them.
-func (p *Person) Reader(ctx context.Context) error {
+// Reader makes the person's reading identity and records it, so that recordings can be sealed to them. It is sealed under their key, or by a passphrase
+// where how says so.
+func (p *Person) Reader(ctx context.Context, how ...string) error {
 	p.road.say("%-8s makes a reading identity; recordings are sealed to it", p.Name)
-	_, err := output(p.Command(ctx, "breakglass", "reviewer", "init"))
+	_, err := output(p.Command(ctx, "breakglass", append([]string{"reviewer", "init"}, how...)...))
 	return err
 }
 
