@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// multiline are the members whose text has lines: a machine's statement and an armored signature. Both are parsed strictly afterwards.
-var multiline = []string{"statement", "sshsig"}
+// multiline are the members whose text has lines: a machine's statement, an armored signature, a signed head. All are parsed strictly afterwards.
+var multiline = []string{"statement", "sshsig", "checkpoint"}
 
 // checkBody is the edge at which text from outside is judged before anything reads it: JSON in UTF-8 in one spelling. encoding/json alone
 // takes a member twice (the last counts), in any case of its letters, puts a question mark in the place of bytes that are no UTF-8, and lets

@@ -84,6 +84,11 @@ type CA struct {
 	trust       attest.Trust
 	log         *slog.Logger
 
+	// frozen is why nothing is appended; thawing guards its changes.
+	frozen  atomic.Pointer[Frozen]
+	thawing sync.Mutex
+	tails   tails
+
 	// proposing guards the proposal's file: one at a time.
 	proposing sync.Mutex
 	// checking is held while an uploaded policy is judged.
@@ -107,7 +112,10 @@ func Open(cfg Config) (*CA, error) {
 		}
 	}
 	c := &CA{cfg: cfg, log: cfg.Logger}
-	var err error
+	err := notRestoring(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
 	if c.file, err = readFile(filepath.Join(cfg.Dir, "config.toml")); err != nil {
 		return nil, err
 	}
@@ -141,6 +149,10 @@ func Open(cfg Config) (*CA, error) {
 	c.onCall = newOnCallLists(cfg.Dir)
 	c.metrics = newMetrics(c)
 	if err := c.loadPolicy(); err != nil {
+		c.state.Close()
+		return nil, err
+	}
+	if err := c.findFrozen(); err != nil {
 		c.state.Close()
 		return nil, err
 	}
@@ -261,6 +273,7 @@ type Status struct {
 	Founding *api.FoundingState
 	Rootless []string // models of the policy for which no root certificate is at hand
 	OnCall   []OnCallStatus
+	Frozen   *FrozenStatus // nil: all is well
 }
 
 // Status reads the status.
@@ -286,6 +299,9 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 		}
 		st.Recipients = len(r)
 		if st.Jumps, err = c.jumpStatus(tx); err != nil {
+			return err
+		}
+		if st.Frozen, err = c.frozenStatus(tx); err != nil {
 			return err
 		}
 		open, err := tx.OpenSessions()

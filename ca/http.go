@@ -232,6 +232,8 @@ func (c *CA) ledgerRoutes(ask func(string, func(*call) (any, error)), on func(st
 	on("GET /v1/checkpoint", 0, func(*call) (any, error) {
 		return raw{[]byte(c.Checkpoint()), "text/plain; charset=utf-8"}, nil
 	})
+	on("POST "+api.PathTail, api.MaxTailBody, with(func(k *call, q *api.Tail) (any, error) { return c.tail(k.Context(), q, k.who) }))
+	ask("POST "+api.PathSeenHead, with(func(k *call, q *api.SeenHead) (any, error) { return c.seenHead(k.Context(), q.Checkpoint) }))
 	on("GET /v1/proof/consistency", 0, func(k *call) (any, error) {
 		from, err1 := strconv.ParseInt(k.URL.Query().Get("from"), 10, 64)
 		to, err2 := strconv.ParseInt(k.URL.Query().Get("to"), 10, 64)
@@ -340,6 +342,12 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 	if err := c.sealed(k.who, body, k.from); err != nil {
 		c.problem(w, r, err)
 		return
+	}
+	if r.Method != http.MethodGet && r.URL.Path != api.PathTail && r.URL.Path != api.PathSeenHead { // before somebody touches a key for nothing
+		if err := c.refusesNow(); err != nil {
+			c.problem(w, r, err)
+			return
+		}
 	}
 	out, err := fn(k)
 	if err != nil {

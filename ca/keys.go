@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -69,9 +70,11 @@ type keys struct {
 	ssh    map[string][]*custody.Key // active first
 	tls    []tlsKey                  // active first
 	ledger note.Signer
-	places map[string]custody.Place // of the ledger's
-	decoys []byte
-	state  []byte // the state key: what the ledger keeps and nobody may read there is sealed to it
+	// ledgerKey is the public half of it, as the site has it.
+	ledgerKey string
+	places    map[string]custody.Place // of the ledger's
+	decoys    []byte
+	state     []byte // the state key: what the ledger keeps and nobody may read there is sealed to it
 }
 
 type tlsKey struct {
@@ -183,6 +186,9 @@ func (k *keys) loadSecret(keeper *custody.Keeper, n string, p custody.Place) err
 	if k.ledger, err = ledger.NewSigner(text); err != nil {
 		return fmt.Errorf("loading %s: %s holds no ledger key", n, p) // the error could quote it
 	}
+	if k.ledgerKey, err = verifierKey(text); err != nil {
+		return fmt.Errorf("loading %s: %s: %w", n, p, err)
+	}
 	// From the key that is never rotated, or a rotation would tell decoys from real keys.
 	h := hmac.New(sha256.New, []byte(text))
 	h.Write([]byte("breakglass decoys v2"))
@@ -190,6 +196,21 @@ func (k *keys) loadSecret(keeper *custody.Keeper, n string, p custody.Place) err
 	// From the same: a rotation must not make seeds unreadable, and no production CA keeps one key more in a plain file.
 	k.state, err = hkdf.Key(sha256.New, []byte(text), nil, "breakglass state key v1", sha256.Size)
 	return err
+}
+
+// verifierKey is the public half of a note signer key, "PRIVATE+KEY+NAME+HASH+DATA", DATA being base64 of the algorithm 1 and an Ed25519 seed.
+func verifierKey(skey string) (string, error) {
+	fields := strings.SplitN(skey, "+", 5)
+	bad := errors.New("not a note signer key of Ed25519")
+	if len(fields) != 5 {
+		return "", bad
+	}
+	b, err := base64.StdEncoding.DecodeString(fields[4])
+	if err != nil || len(b) != 1+ed25519.SeedSize || b[0] != 1 {
+		return "", bad
+	}
+	defer custody.Wipe(b)
+	return note.NewEd25519VerifierKey(fields[2], ed25519.NewKeyFromSeed(b[1:]).Public().(ed25519.PublicKey))
 }
 
 func parseTLS(p custody.Place, b []byte) (tlsKey, error) {

@@ -35,7 +35,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
-	if err := c.record(&ledger.CAStarted{Version: Version, Keys: c.keys.loaded()}); err != nil {
+	if err := c.recordStart(); err != nil {
 		l.Close()
 		return err
 	}
@@ -50,6 +50,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	wg.Go(func() { c.metrics.serve(ctx, c.file.Metrics.Listen) })
 	wg.Go(func() { c.watchGeo(ctx) })
 	wg.Go(func() { c.remindOfGeo(ctx) })
+	wg.Go(func() { c.keepHead(ctx) })
 	s := &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
@@ -75,7 +76,20 @@ func (c *CA) Serve(ctx context.Context) error {
 	cancel()
 	wg.Wait()
 	c.strangers.flush()
-	return errors.Join(err, c.record(&ledger.CAStopped{Why: "stopped"}))
+	if c.frozen.Load() != nil {
+		return err
+	}
+	err = errors.Join(err, c.record(&ledger.CAStopped{Why: "stopped"}))
+	c.writeHead("")
+	return err
+}
+
+// recordStart records that the CA serves; where the ledger is frozen, that is recorded when it goes on.
+func (c *CA) recordStart() error {
+	if c.frozen.Load() != nil {
+		return nil
+	}
+	return c.record(&ledger.CAStarted{Version: Version, Keys: c.keys.loaded()})
 }
 
 func (c *CA) record(f ledger.Facts) error {

@@ -382,6 +382,8 @@ func (a *Audit) Add(index int64, raw []byte) {
 	case *CAStarted:
 		a.caStarted(f)
 	case *CAStopped:
+	case *CARestored:
+		a.restored(f)
 	default:
 		a.fault(FaultMalformed, "no check is known for %s", e.Type()) // a type added to All but not here
 	}

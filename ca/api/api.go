@@ -57,6 +57,8 @@
 //	GET  /v1/checkpoint               the signed note (public)
 //	GET  /v1/proof/consistency?from=N&to=M → ConsistencyProof (public)
 //	GET  /v1/entries/{n}              (pass) → ProvenEntry
+//	POST /v1/jumps/tail               Tail (jump) → TailState: what a jump keeps of a ledger that lost its end (tail.go)
+//	POST /v1/checkpoint               SeenHead → TailState (public): a head that the CA signed, by whoever sees it show another history
 package api
 
 import (

@@ -256,3 +256,10 @@ func (c *CA) now() time.Time {
 	}
 	return time.Now().UTC().Truncate(time.Second)
 }
+
+// Destroy takes all that a stopped CA has away: its machine burned.
+func (c *CA) Destroy() {
+	c.T.Helper()
+	mutable(filepath.Join(c.Dir, "store"))
+	Must(c.T, os.RemoveAll(c.Dir))
+}

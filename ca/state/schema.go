@@ -62,13 +62,18 @@ func (s *State) reproject() error {
 	return err
 }
 
+// newer is the refusal of a database that a later version wrote: what this program doesn't know it must not leave out.
+func newer(v int) error {
+	return fmt.Errorf("%w: it is %d, this program knows %d", ErrNewer, v, len(migrations))
+}
+
 func migrate(db *sql.DB) error {
 	var v int
 	if err := db.QueryRow(`PRAGMA user_version`).Scan(&v); err != nil {
 		return err
 	}
 	if v > len(migrations) {
-		return fmt.Errorf("%w: it is %d, this program knows %d", ErrNewer, v, len(migrations))
+		return newer(v)
 	}
 	for ; v < len(migrations); v++ {
 		tx, err := db.Begin()

@@ -83,6 +83,8 @@ type State struct {
 	// roster may be of an older commit than rosters says, which counts those that changed what is in it.
 	roster  atomic.Pointer[Roster]
 	rosters atomic.Int64
+	// frozen is why nothing is appended; nil: all is well.
+	frozen atomic.Pointer[error]
 
 	// The writer's own:
 	size    int64             // of the committed tree

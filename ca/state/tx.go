@@ -68,27 +68,36 @@ func (t *Tx) Append(e *ledger.Entry) (int64, []byte, error) {
 	if t.readOnly {
 		return 0, nil, errors.New("an entry in a transaction that only reads")
 	}
+	if why := t.s.frozen.Load(); why != nil {
+		return 0, nil, *why
+	}
 	b, err := ledger.Encode(e)
 	if err != nil {
 		return 0, nil, err
 	}
+	idx := t.size
+	if err := t.append(b, e); err != nil {
+		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+	}
+	return idx, b, nil
+}
+
+// append stores the bytes of an entry and applies it.
+func (t *Tx) append(b []byte, e *ledger.Entry) error {
 	hashes, err := ledger.Append(t.size, b, t)
 	if err != nil {
-		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+		return err
 	}
 	idx := t.size
 	if _, err := t.tx.Exec(`INSERT INTO entries (idx, type, request, session, bytes) VALUES ($1, $2, $3, $4, $5)`,
 		idx, string(e.Type()), string(e.Subject.Request), string(e.Subject.Session), b); err != nil {
-		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
+		return err
 	}
 	for i, h := range hashes {
 		t.edge[ledger.HashCount(idx)+int64(i)] = h
 	}
 	t.size++
-	if err := t.apply(idx, b, e); err != nil {
-		return 0, nil, fmt.Errorf("appending %s: %w", e.Type(), err)
-	}
-	return idx, b, nil
+	return t.apply(idx, b, e)
 }
 
 // storeHashes writes the hashes of the entries that stand at the end of the transaction, many a statement.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -104,6 +105,26 @@ func adminHandler(c *ca.CA) http.Handler {
 		}
 		k, err := c.Retire(r.Context(), q.Fingerprint)
 		adminAnswer(w, k, err)
+	})
+	mux.HandleFunc("GET /admin/head", func(w http.ResponseWriter, r *http.Request) {
+		size, err := strconv.ParseInt(r.URL.Query().Get("size"), 10, 64)
+		var signed string
+		if err == nil {
+			signed, err = c.HeadAt(r.Context(), size)
+		}
+		if err != nil {
+			adminAnswer(w, nil, err)
+			return
+		}
+		io.WriteString(w, signed)
+	})
+	mux.HandleFunc("POST /admin/resume", func(w http.ResponseWriter, r *http.Request) {
+		var q ca.ResumeAsk
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBody)).Decode(&q); err != nil {
+			adminProblem(w, &api.Problem{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: err.Error()})
+			return
+		}
+		adminAnswer(w, struct{}{}, c.Resume(r.Context(), &q))
 	})
 	mux.Handle("/", c.Handler())
 	return mux
@@ -230,6 +251,10 @@ func (a *app) withAdmin(ctx context.Context, fn func(*admin) error) error {
 // explainDir adds what to do about a directory that can't be used.
 func (a *app) explainDir(err error) error {
 	switch {
+	case errors.Is(err, ca.ErrRestoring):
+		return withHint(err, "breakglass-ca restore BACKUP --dir "+a.dir+"     begins it anew")
+	case errors.Is(err, state.ErrNewer):
+		return withHint(err, "breakglass-ca of the version that wrote it, or a later one: nothing was changed")
 	case errors.Is(err, fs.ErrNotExist):
 		return withHint(fmt.Errorf("no CA in %s: %w", a.dir, err), "breakglass-ca init --dir "+a.dir+" --policy FILE --listen IP:PORT", "or say with --dir where it is")
 	case errors.Is(err, fs.ErrPermission):

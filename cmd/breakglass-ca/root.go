@@ -48,6 +48,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: "service", Title: "Service:"},
 		&cobra.Group{ID: "admin", Title: "Administration:"},
+		&cobra.Group{ID: "lost", Title: "When it is lost:"},
 		&cobra.Group{ID: "check", Title: "Look closely:"},
 	)
 	add := func(group string, cmds ...*cobra.Command) {
@@ -57,7 +58,8 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("service", newInitCmd(a), newServeCmd(a), newStatusCmd(a))
-	add("admin", newInviteCmd(a), newRevokeCmd(a), newOrderCmd(a), newClockCmd(a), newKRLCmd(a), newHostCmd(a), newKeysCmd(a), newRotateCmd(a), newReconcileCmd(a), newRebuildCmd(a), newLedgerCmd(a))
+	add("admin", newInviteCmd(a), newRevokeCmd(a), newOrderCmd(a), newClockCmd(a), newKRLCmd(a), newHostCmd(a), newKeysCmd(a), newRotateCmd(a), newReconcileCmd(a), newLedgerCmd(a))
+	add("lost", newBackupCmd(a), newRestoreCmd(a), newResumeCmd(a), newRebuildCmd(a))
 	add("check", newPolicyCmd(a))
 	root.AddCommand(newExitHelpCmd())
 	refuseUnknown(root)

@@ -50,6 +50,7 @@ type statusJSON struct {
 	Rootless   []string     `json:"models_without_root,omitempty"`
 	OnCall     []onCall     `json:"oncall,omitempty"`
 	Databases  []geoJSON    `json:"geo,omitempty"`
+	Frozen     *frozenJSON  `json:"frozen,omitempty"` // nothing is issued
 }
 
 // onCall is one on-call list; its fault says why nobody is on call by it.
@@ -73,7 +74,7 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s)}
+		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s), frozenOf(s.Frozen)}
 	if s.Founding != nil {
 		out.Missing = s.Founding.Missing
 	}
@@ -94,6 +95,9 @@ func statusOfCA(s *ca.Status) statusJSON {
 func (a *app) printStatus(s *ca.Status) {
 	line := func(what, format string, args ...any) {
 		fmt.Fprintf(a.stdout, "%-11s %s\n", what, clean(fmt.Sprintf(format, args...)))
+	}
+	if s.Frozen != nil {
+		a.printFrozen(line, s.Frozen)
 	}
 	line("site", "%s, profile %s", s.Name, s.Profile)
 	line("origin", "%s", s.Origin)
