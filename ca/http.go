@@ -310,7 +310,12 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 	}()
 	k := &call{Request: r, w: w, from: addr(r.RemoteAddr), over: func() {}}
 	defer func() { k.over() }()
-	var err error
+	w.Header().Set(api.HeaderVersion, strconv.Itoa(api.Version))
+	version, err := clientVersion(r)
+	if err != nil {
+		c.problem(w, r, err)
+		return
+	}
 	if k.who, err = c.caller(r, k.from); err != nil {
 		c.problem(w, r, err)
 		return
@@ -370,10 +375,23 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 		w.WriteHeader(status)
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
-		if err := e.Encode(out); err != nil {
+		if err := e.Encode(api.Trim(out, version)); err != nil {
 			c.log.Warn("answering", "path", r.URL.Path, "error", err)
 		}
 	}
+}
+
+// clientVersion is the newest version of the interface that the caller knows. A newer one than ours is served what we have.
+func clientVersion(r *http.Request) (int, error) {
+	n, err := api.ParseVersion(r.Header.Get(api.HeaderVersion))
+	if err != nil {
+		return 0, badRequest("%v", err)
+	}
+	if n < api.OldestVersion {
+		return 0, &api.Problem{Status: 400, Code: api.CodeVersion, Detail: fmt.Sprintf("this client speaks version %d of the interface, the CA %d to %d", n, api.OldestVersion, api.Version),
+			Next: []string{"install the breakglass of the CA's version, or a later one"}}
+	}
+	return n, nil
 }
 
 // problem is the one switch from error to HTTP status. What is not meant for the caller goes to the log alone.

@@ -254,7 +254,7 @@ func (a *app) explainDir(err error) error {
 	case errors.Is(err, ca.ErrRestoring):
 		return withHint(err, "breakglass-ca restore BACKUP --dir "+a.dir+"     begins it anew")
 	case errors.Is(err, state.ErrNewer):
-		return withHint(err, "breakglass-ca of the version that wrote it, or a later one: nothing was changed")
+		return withHint(err, "start the version that wrote it, or a later one: nothing was changed")
 	case errors.Is(err, fs.ErrNotExist):
 		return withHint(fmt.Errorf("no CA in %s: %w", a.dir, err), "breakglass-ca init --dir "+a.dir+" --policy FILE --listen IP:PORT", "or say with --dir where it is")
 	case errors.Is(err, fs.ErrPermission):

@@ -19,7 +19,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -146,6 +148,23 @@ type dialer struct {
 	addresses []string
 	tls       *tls.Config
 	good      string
+	api       int // the version that the CA spoke last; 0: not heard yet
+}
+
+func (d *dialer) speaks(version int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.api = version
+}
+
+// version is what asks are written in: the CA's own where it is older than ours.
+func (d *dialer) version() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.api == 0 {
+		return api.Version
+	}
+	return d.api
 }
 
 func (d *dialer) follow(s ledger.Site) {
@@ -282,8 +301,22 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// send makes the request and turns a problem into an error; the caller closes the body.
+// send makes the request and turns a problem into an error; the caller closes the body. An ask that a CA refuses, and that holds what came after the
+// version that the CA turns out to speak, is sent once more without that: nothing came of the first.
 func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	spoke := c.dialer.version()
+	resp, err := c.sendOnce(ctx, method, path, in)
+	p := new(api.Problem)
+	if _, raw := in.([]byte); raw || in == nil || !errors.As(err, &p) || p.Status != http.StatusBadRequest {
+		return resp, err
+	}
+	if now := c.dialer.version(); now >= spoke || reflect.DeepEqual(api.Trim(in, now), api.Trim(in, spoke)) {
+		return resp, err
+	}
+	return c.sendOnce(ctx, method, path, in)
+}
+
+func (c *Client) sendOnce(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body []byte
 	typ := "application/json"
 	switch x := in.(type) {
@@ -292,7 +325,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		body, typ = x, "application/octet-stream"
 	default:
 		var err error
-		if body, err = json.Marshal(in); err != nil {
+		if body, err = json.Marshal(api.Trim(in, c.dialer.version())); err != nil {
 			return nil, err
 		}
 	}
@@ -304,6 +337,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", typ)
 	}
+	req.Header.Set(api.HeaderVersion, strconv.Itoa(api.Version))
 	if c.signer != nil {
 		if err := c.sign(req, body); err != nil {
 			return nil, err
@@ -316,6 +350,12 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, unwrapURL(err))
 	}
+	theirs, err := api.ParseVersion(resp.Header.Get(api.HeaderVersion))
+	if err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	c.dialer.speaks(theirs)
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
