@@ -20,7 +20,6 @@ type recorder struct {
 	sid     journal.SID
 	env     transcript.Hash
 	began   time.Time // t0, with its monotonic reading
-	bytes   atomic.Int64
 	in, out atomic.Int64
 	// failed is told of errors and cuts the session; it doesn't wait.
 	failed  func(error)
@@ -54,7 +53,6 @@ func (j *Jump) newRecorder(o *order, door string, failed func(error)) (*recorder
 	if err := r.journal.AppendAsync(journal.Entry{Stream: r.sid, Kind: ship.KindFrame, Data: header, Last: true}, func(err error) { c <- err }); err != nil {
 		return nil, err
 	}
-	r.bytes.Add(int64(len(header)))
 	err = r.journal.Append(journal.Entry{Stream: r.sid, Kind: ship.KindEnvelope, Data: env, Last: true})
 	if err = errors.Join(<-c, err); err != nil {
 		return nil, err
@@ -62,7 +60,11 @@ func (j *Jump) newRecorder(o *order, door string, failed func(error)) (*recorder
 	j.mu.Lock()
 	r.ship = j.shipper
 	j.mu.Unlock()
-	r.ship.Follow(r.sid, o.session, statement.Hash(r.env), len(header), r.w.Head)
+	folder, err := r.w.Folder()
+	if err != nil {
+		return nil, err
+	}
+	r.ship.Follow(r.sid, o.session, statement.Hash(r.env), len(header), folder)
 	return r, nil
 }
 
@@ -108,9 +110,6 @@ func (r *recorder) later(events ...transcript.Event) receipt {
 			e.Last = true
 			err = r.journal.AppendAsync(e, tell)
 		}
-		if err == nil {
-			r.bytes.Add(int64(len(f)))
-		}
 		return err
 	})
 	if err != nil {
@@ -142,15 +141,17 @@ func act(channel uint32, code, text string) transcript.Event {
 	return transcript.Event{Kind: transcript.KindAct, Chan: channel, Data: transcript.Action{Code: code, Text: text}.Encode()}
 }
 
-// end seals the stream. After an error the stream has no END: whoever tells of it reads the journal.
-func (r *recorder) end(reason string, exit *int) (ledger.Head, error) {
+// end seals the stream, and decides how the rest of it is stored: head is what that makes of it. After an error whoever tells of it reads the journal.
+func (r *recorder) end(reason string, exit *int) (head ledger.Head, err error) {
 	f, err := r.w.End(reason, exit, r.at())
+	if err == nil {
+		err = r.journal.Append(journal.Entry{Stream: r.sid, Kind: ship.KindFrame, Data: f, Last: true})
+	}
+	if err == nil {
+		head, err = r.ship.Close(r.sid)
+	}
 	if err != nil {
 		return ledger.Head{}, fmt.Errorf("ending the recording: %w", err)
 	}
-	if err := r.journal.Append(journal.Entry{Stream: r.sid, Kind: ship.KindFrame, Data: f, Last: true}); err != nil {
-		return ledger.Head{}, fmt.Errorf("ending the recording: %w", err)
-	}
-	h := r.w.Head()
-	return ledger.Head{Frames: int64(h.Frames), Chain: statement.Hash(h.Chain), Bytes: r.bytes.Add(int64(len(f)))}, nil
+	return head, nil
 }

@@ -404,7 +404,6 @@ func (r *recorder) goodbye(code, text string) {
 	r.ending.Store(true)
 	done := make(receipt, 1)
 	err := r.w.SealTo([]transcript.Event{e}, func(f []byte) error {
-		r.bytes.Add(int64(len(f)))
 		return r.journal.AppendAsync(journal.Entry{Stream: r.sid, Kind: ship.KindFrame, Data: f, Last: true}, func(err error) { done <- err })
 	})
 	if err != nil {

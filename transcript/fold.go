@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -13,28 +15,50 @@ import (
 const (
 	// MaxFold bounds what one Fold takes, so that even data that zstd can't shrink fits a frame.
 	MaxFold = 960 << 10
-	// keyEvery is how much text may lie between two chunks at which a reader can start.
+	// keyEvery is how much text, and keyAfter how long a time, may lie between two chunks at which a reader can start.
 	keyEvery = 1 << 20
+	keyAfter = time.Minute
 	// foldWindow is zstd's memory of what it saw; 128 KiB costs 600 KiB a session.
 	foldWindow = 128 << 10
+	// gainShare: a chunk has to save an eighth of what it replaces, or it isn't worth its way.
+	gainShare = 8
 )
 
+// ErrNoGain: the records would hardly be smaller folded. They go into the stream as they are.
+var ErrNoGain = errors.New("folding saves nothing")
+
 // Folder folds sealed records into compressed chunks, behind the journal and off the session's path. It has its own
-// numbers, and the session's key until Close. It is used by one goroutine.
+// numbers, and the session's key until Close. It may be used from many goroutines, but what it gives goes into the stream in order.
 //
-// What it gives replaces those records in the stream. After an error it is closed; the records that it hasn't folded then
-// go into the stream as they are.
+// What it gives replaces those records in the stream. After an error other than ErrNoGain it is closed; the records that it hasn't folded
+// then go into the stream as they are.
 type Folder struct {
+	mu    sync.Mutex
 	s     *sealer
 	seq   uint64
 	next  uint64 // number of the next record to fold
 	any   bool
-	since int // bytes since the last KEY
+	since int       // bytes of text since the last KEY
+	keyed time.Time // when that was
+	cold  bool      // nothing that was compressed before is known any more
 	enc   *zstd.Encoder
 	z     bytes.Buffer
+	text  []byte
 }
 
-// Folder gives the stream's folder: once, since two would seal under the same numbers.
+// encoders are between two sessions, or two of their bursts: making one costs more than folding what a person types in a minute. One that is reset knows
+// nothing of what it saw.
+var encoders = sync.Pool{New: func() any {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(foldWindow), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return enc
+}}
+
+// Folder gives the stream's folder: once, since two would seal under the same numbers. From then on the Writer keeps no Head: what the stream is, is
+// up to whoever folds.
 func (w *Writer) Folder() (*Folder, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -45,19 +69,14 @@ func (w *Writer) Folder() (*Folder, error) {
 		return nil, errors.New("transcript has a folder already")
 	}
 	w.folder = true
-	f := &Folder{s: w.s}
-	enc, err := zstd.NewWriter(&f.z, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(foldWindow), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
-	if err != nil {
-		return nil, fmt.Errorf("starting zstd: %w", err)
-	}
-	f.enc = enc
-	return f, nil
+	return &Folder{s: w.s}, nil
 }
 
 // Fold gives one chunk frame that holds the records of the given frames, which must be whole RECORD frames of this stream,
-// in order. Records may be passed over (they went into the stream as they are), never gone back to.
+// in order. Records may be passed over (they went into the stream as they are), never gone back to. The frame is good until the next call.
 func (f *Folder) Fold(frames [][]byte) (chunk []byte, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.s == nil {
 		return nil, ErrClosed
 	}
@@ -72,11 +91,11 @@ func (f *Folder) Fold(frames [][]byte) (chunk []byte, err error) {
 		return nil, fmt.Errorf("folding %d bytes, at most %d", size, MaxFold) // nothing taken: the caller may try with fewer
 	}
 	defer func() {
-		if err != nil {
-			f.Close()
+		if err != nil && !errors.Is(err, ErrNoGain) {
+			f.close()
 		}
 	}()
-	var text []byte
+	text := f.text[:0]
 	var first uint64
 	for i, r := range frames {
 		whole, rest, ok := SplitFrame(r)
@@ -94,19 +113,29 @@ func (f *Folder) Fold(frames [][]byte) (chunk []byte, err error) {
 		case i == 0:
 			first = n
 		}
-		plain, err := f.s.open(TypeRecord, body, clearRecord)
-		if err != nil {
+		text = binary.AppendUvarint(text, uint64(len(body)-clearRecord-overhead))
+		if text, err = f.s.appendOpen(text, TypeRecord, body, clearRecord); err != nil {
 			return nil, fmt.Errorf("folding record %d: %w", n, err)
 		}
-		text = binary.AppendUvarint(text, uint64(len(plain)))
-		text = append(text, plain...)
 		f.next, f.any = n+1, true
+	}
+	f.text = text[:0]
+	if cap(f.text) > foldKeep {
+		f.text = nil
 	}
 
 	var flags byte
+	const before = frameHead + clearChunk + 8 // what stands in front of z
+	if f.z.Cap() > foldKeep {
+		f.z = bytes.Buffer{}
+	}
 	f.z.Reset()
-	if f.seq == 0 || f.since+len(text) > keyEvery {
-		flags, f.since = flagKey, 0
+	f.z.Write(make([]byte, before))
+	if f.seq == 0 || f.cold || f.enc == nil || f.since+len(text) > keyEvery || time.Since(f.keyed) >= keyAfter {
+		flags, f.since, f.keyed, f.cold = flagKey, 0, time.Now(), false
+		if f.enc == nil {
+			f.enc = encoders.Get().(*zstd.Encoder)
+		}
 		f.enc.Reset(&f.z) // the frame before stays without its end: its reader is told by KEY
 	}
 	f.since += len(text)
@@ -116,26 +145,53 @@ func (f *Folder) Fold(frames [][]byte) (chunk []byte, err error) {
 	if err := f.enc.Flush(); err != nil {
 		return nil, fmt.Errorf("compressing: %w", err)
 	}
-	plain := binary.BigEndian.AppendUint32(nil, uint32(len(text)))
-	plain = binary.BigEndian.AppendUint32(plain, uint32(f.z.Len()))
-	plain = append(plain, f.z.Bytes()...)
-
-	clear := binary.BigEndian.AppendUint64(nil, f.seq)
+	if f.z.Len()+overhead > size-size/gainShare {
+		f.cold = true // the reader will never see this; nothing was sealed, and no number taken
+		f.rest()
+		return nil, ErrNoGain
+	}
+	b := f.z.Bytes()
+	zlen := len(b) - before
+	clear := b[frameHead:]
+	binary.BigEndian.PutUint64(clear, f.seq)
 	f.seq++
-	clear = binary.BigEndian.AppendUint64(clear, first)
-	clear = binary.BigEndian.AppendUint32(clear, uint32(len(frames)))
-	clear = append(clear, flags)
-	return f.s.frame(TypeChunk, clear, plain)
+	binary.BigEndian.PutUint64(clear[8:], first)
+	binary.BigEndian.PutUint32(clear[16:], uint32(len(frames)))
+	clear[20] = flags
+	binary.BigEndian.PutUint32(clear[21:], uint32(len(text)))
+	binary.BigEndian.PutUint32(clear[25:], uint32(zlen))
+	return f.s.sealFrame(TypeChunk, b, clearChunk)
+}
+
+// foldKeep is the largest buffer that a Folder keeps between two chunks.
+const foldKeep = 64 << 10
+
+// Rest gives back what a Folder needs while it is busy; the next chunk is one at which a reader can start.
+func (f *Folder) Rest() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rest()
+}
+
+func (f *Folder) rest() {
+	if f.enc != nil {
+		f.enc.Reset(nil)
+		encoders.Put(f.enc)
+		f.enc = nil
+	}
+	f.z, f.text = bytes.Buffer{}, nil
 }
 
 // Close forgets the key.
 func (f *Folder) Close() {
-	if f.s == nil {
-		return
-	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.close()
+}
+
+func (f *Folder) close() {
 	f.s = nil
-	f.enc.Reset(nil)
-	f.enc.Close()
+	f.rest()
 }
 
 // unfolder is the reader's side: it goes on with a zstd frame from chunk to chunk.

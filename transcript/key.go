@@ -110,8 +110,13 @@ func (s *sealer) sealFrame(t FrameType, f []byte, clear int) ([]byte, error) {
 
 // open gives the plaintext of a sealed body; clear bytes of it are not sealed.
 func (s *sealer) open(t FrameType, body []byte, clear int) ([]byte, error) {
+	return s.appendOpen(nil, t, body, clear)
+}
+
+// appendOpen is open behind what dst holds.
+func (s *sealer) appendOpen(dst []byte, t FrameType, body []byte, clear int) ([]byte, error) {
 	nonce := s.nonce(t, body[:clear])
-	p, err := s.aead.Open(nil, nonce[:], body[clear:], s.ad(t, body[:clear]))
+	p, err := s.aead.Open(dst, nonce[:], body[clear:], s.ad(t, body[:clear]))
 	if err != nil {
 		return nil, ErrSeal
 	}

@@ -443,7 +443,7 @@ func TestFold(t *testing.T) {
 			t.Fatal(err)
 		}
 		keys += int(c[4+1+20] & flagKey)
-		frames = append(frames, c)
+		frames = append(frames, bytes.Clone(c))
 	}
 	f, _ := w.End("closed", nil, time.Hour)
 	frames = append(frames, f)
@@ -474,25 +474,45 @@ func TestFold(t *testing.T) {
 	}
 }
 
-func TestFoldTakesWhatZstdCantShrink(t *testing.T) {
+// What zstd can't shrink goes into the stream as it is, and what follows is folded so that a reader understands it.
+func TestWhatDoesNotShrinkIsNotFolded(t *testing.T) {
 	w, _ := NewWriter(fixedHeader(), fixedKey)
 	folder, _ := w.Folder()
-	var group [][]byte
-	k := NewKey()
-	noise := newSealer(k, Hash{})
-	for range 3 {
-		b := noise.aead.Seal(nil, make([]byte, 12), make([]byte, 300<<10), nil)
-		f, err := w.Seal([]Event{{0, KindOutput, 1, b}})
+	noise := newSealer(NewKey(), Hash{}).aead.Seal(nil, make([]byte, 12), make([]byte, 300<<10), nil)
+	frames := [][]byte{w.HeaderFrame()}
+	keys := 0
+	for i, data := range [][]byte{bytes.Repeat([]byte("text "), 1000), noise, bytes.Repeat([]byte("text "), 1001), noise, bytes.Repeat([]byte("text "), 1002)} {
+		f, err := w.Seal([]Event{{0, KindOutput, 1, data}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		group = append(group, f)
+		c, err := folder.Fold([][]byte{f})
+		switch {
+		case i%2 == 0 && err != nil:
+			t.Fatal(err)
+		case i%2 == 1 && !errors.Is(err, ErrNoGain):
+			t.Errorf("%d bytes for %d, %v", len(c), len(f), err)
+		case i%2 == 1:
+			frames = append(frames, f)
+		default:
+			keys += int(c[4+1+20] & flagKey)
+			frames = append(frames, bytes.Clone(c))
+		}
 	}
-	c, err := folder.Fold(group)
-	if err != nil {
+	if err := verifyErr(join(frames), &fixedKey, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := verifyErr(append(bytes.Clone(w.HeaderFrame()), c...), &fixedKey, nil); err != nil {
+	if keys != 3 {
+		t.Errorf("%d places to start, not after each that was passed over", keys)
+	}
+	// After a rest, too.
+	f, _ := w.Seal([]Event{{0, KindOutput, 1, bytes.Repeat([]byte("text "), 1003)}})
+	folder.Rest()
+	c, err := folder.Fold([][]byte{f})
+	if err != nil || c[4+1+20]&flagKey == 0 {
+		t.Errorf("after a rest: flags %d, %v", c[4+1+20], err)
+	}
+	if err := verifyErr(append(join(frames), c...), &fixedKey, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -60,7 +60,7 @@ func (w *Writer) Header() Header { return w.h }
 // HeaderFrame is the stream's first frame.
 func (w *Writer) HeaderFrame() []byte { return w.first }
 
-// Head is the chain over the header and all frames that this Writer gave out.
+// Head is the chain over the header and all frames that this Writer gave out: the stream's, where no Folder was taken.
 func (w *Writer) Head() Head {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,8 +142,15 @@ func (w *Writer) seal(events []Event) ([]byte, error) {
 			w.out += uint64(len(e.Data))
 		}
 	}
-	w.head = w.head.Add(f)
+	w.chain(f)
 	return f, nil
+}
+
+// chain is spared where a folder makes other frames of these: it costs as much as sealing them.
+func (w *Writer) chain(f []byte) {
+	if !w.folder {
+		w.head = w.head.Add(f)
+	}
 }
 
 // End seals the last frame and closes the Writer. t is the time since t0. exit is nil where the session had no exit
@@ -169,7 +176,7 @@ func (w *Writer) End(reason string, exit *int, t time.Duration) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	w.head = w.head.Add(f)
+	w.chain(f)
 	return f, nil
 }
 

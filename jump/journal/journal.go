@@ -75,22 +75,39 @@ func (j *Journal) Append(e Entry) error {
 	return <-c
 }
 
+// AppendNumbered is Append, and says which number of its stream the entry got.
+func (j *Journal) AppendNumbered(e Entry) (n uint64, err error) {
+	c := make(chan error, 1)
+	if n, err = j.appendAsync(e, func(err error) { c <- err }); err != nil {
+		return 0, err
+	}
+	return n, <-c
+}
+
 // AppendAsync gives the entry its place and returns; done is called when it is durable, or with the error. If
 // AppendAsync itself returns an error, done isn't called. Entries of a stream become durable, and done is called, in the
 // order in which AppendAsync was called. e.Data must not change until then; done must not wait.
 func (j *Journal) AppendAsync(e Entry, done func(error)) error {
+	_, err := j.appendAsync(e, done)
+	return err
+}
+
+func (j *Journal) appendAsync(e Entry, done func(error)) (n uint64, err error) {
 	if e.Kind >= kindOwn {
-		return fmt.Errorf("journal entry of kind %#x, which is the journal's own", byte(e.Kind))
+		return 0, fmt.Errorf("journal entry of kind %#x, which is the journal's own", byte(e.Kind))
 	}
 	if len(e.Data) > MaxEntry {
-		return fmt.Errorf("journal entry of %d bytes, at most %d", len(e.Data), MaxEntry)
+		return 0, fmt.Errorf("journal entry of %d bytes, at most %d", len(e.Data), MaxEntry)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.queued > maxWaiting && j.err == nil && !j.closing {
 		j.drained.Wait()
 	}
-	return j.place(e, done)
+	if err := j.place(e, done); err != nil {
+		return 0, err
+	}
+	return j.streams[e.Stream].next - 1, nil
 }
 
 // place puts e at the tail. Placing here, and not when it is flushed, makes ErrFull certain before anything is taken.

@@ -111,10 +111,7 @@ func (d *disk) cut(r *rand.Rand) *disk {
 // The power of the jump is cut while a session of several times the journal's size is on its way, and again while the rest of it is: whatever was acknowledged is
 // in the store at the end, the stream is the recorder's, and the head that is told is its head.
 func TestPowerCutsWhileShipping(t *testing.T) {
-	rounds := 40
-	if n, err := strconv.Atoi(os.Getenv("BREAKGLASS_POWER_CUTS")); err == nil {
-		rounds = n
-	}
+	rounds := cuts(t, 40)
 	trimmed := 0
 	for seed := range rounds {
 		if gone := cutOnce(t, uint64(seed)); gone {
@@ -128,6 +125,15 @@ func TestPowerCutsWhileShipping(t *testing.T) {
 	if trimmed < rounds/4 {
 		t.Error("too few of them were behind a trim: the test shows nothing")
 	}
+}
+
+// cuts is how often a test cuts the power: N is 2 in `make test` and 500 in `make soak`.
+func cuts(t *testing.T, least int) int {
+	t.Helper()
+	if n, err := strconv.Atoi(os.Getenv("N")); err == nil {
+		return max(least, 2*n)
+	}
+	return least
 }
 
 func cutOnce(t *testing.T, seed uint64) (trimmed bool) {

@@ -13,7 +13,9 @@
 // made faster than the store takes it waits only when the journal is half full, and only while the store takes anything at all (Pace).
 //
 // A session's stream in the journal is: the HEADER frame, the envelope, RECORD frames with marks of what was stored between them, an END frame if the session
-// ended properly, and the number of the fact that told its end.
+// ended properly, and the number of the fact that told its end. Behind the records, and off the session's path, they are folded into compressed chunks
+// (transcript.Folder), which take their place in what the store gets. A chunk is durable in the journal before any of it leaves, so after a crash, when its key is gone, the stream
+// goes on as it was begun. What zstd can't shrink, and what is far behind, goes as it is.
 package ship
 
 import (
@@ -33,6 +35,7 @@ const (
 	KindEnvelope journal.Kind = 2
 	KindTold     journal.Kind = 3 // u64: the number of the fact that told the end
 	KindShipped  journal.Kind = 4 // a Shipped: what the store holds
+	KindChunk    journal.Kind = 5 // a chunk, with what it stands for: see cover
 )
 
 const (
@@ -44,6 +47,8 @@ const (
 	little = 32 << 10
 	// callTimeout bounds one upload.
 	callTimeout = 30 * time.Second
+	// closePatience is how long a call that is under way may go on when its session's end is to be told.
+	closePatience = 300 * time.Millisecond
 	// gather is how long a little is kept back to be sent with what follows: each upload is a flush in the store.
 	gather = 400 * time.Millisecond
 	// enough goes at once.

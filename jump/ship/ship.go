@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +47,9 @@ type Shipper struct {
 	good    time.Time
 	moved   chan struct{} // closed and made anew when something left the journal
 	sweep   bool          // lines that keep old segments are being looked for
+	warm    []*line       // those whose folder keeps its encoder
+	cooling bool          // a timer runs for them
+	folds   chan struct{} // holds who folds much
 	wg      sync.WaitGroup
 }
 
@@ -53,8 +58,8 @@ type line struct {
 	sid      journal.SID
 	session  name.SessionID
 	envelope statement.Hash
-	head     func() transcript.Head // of the sealed frames; nil for what a former run left
 	began    time.Time
+	rest     func() // its folder's
 
 	// Under the Shipper's lock.
 	queued  bool
@@ -72,18 +77,23 @@ type line struct {
 	told    int64 // the fact that told its end
 	final   ledger.Head
 
+	foldedAt time.Time
+	warm     bool
+
 	cancel context.CancelFunc // of its turn
 
 	speak  sync.Mutex // held while a head is signed
 	hushed bool
 
 	at position
+	folding
 }
 
 // New makes a Shipper whose uploads end with ctx. It is the journal's listener from then on.
 func New(ctx context.Context, cfg Config) *Shipper {
 	_, all := cfg.Journal.Room()
-	s := &Shipper{cfg: cfg, ctx: ctx, trimming: min(max(all/trimShare, minTrim), maxTrim), lines: map[journal.SID]*line{}, moved: make(chan struct{}), good: time.Now()}
+	s := &Shipper{cfg: cfg, ctx: ctx, trimming: min(max(all/trimShare, minTrim), maxTrim), lines: map[journal.SID]*line{}, moved: make(chan struct{}), good: time.Now(),
+		folds: make(chan struct{}, max(1, runtime.NumCPU()/2))}
 	s.large.New = func() any { return &buffers{make([]byte, window), make([]byte, 0, piece)} }
 	s.small.New = func() any { return &buffers{make([]byte, window/16), make([]byte, 0, piece/16)} }
 	cfg.Journal.Notify(s.durable, s.rolled)
@@ -119,10 +129,13 @@ func (s *Shipper) Wait() {
 	s.wg.Wait()
 }
 
-// Follow ships a running session's stream, of which the header, of so many bytes, and the envelope are durable, and nothing else is. head says what is sealed,
-// frames that aren't durable yet included.
-func (s *Shipper) Follow(sid journal.SID, session name.SessionID, envelope statement.Hash, header int, head func() transcript.Head) {
-	l := &line{sid: sid, session: session, envelope: envelope, head: head, began: time.Now()}
+// Follow ships a running session's stream, of which the header, of so many bytes, and the envelope are durable, and nothing else is. Its records are folded by folder, if it isn't
+// nil, which is the Shipper's from now on.
+func (s *Shipper) Follow(sid journal.SID, session name.SessionID, envelope statement.Hash, header int, folder *transcript.Folder) {
+	l := &line{sid: sid, session: session, envelope: envelope, began: time.Now(), folding: folding{folder: folder}}
+	if folder != nil {
+		l.rest = folder.Rest
+	}
 	l.at.headAt = l.began
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,26 +146,22 @@ func (s *Shipper) Follow(sid journal.SID, session name.SessionID, envelope state
 
 // Ship ships what a former run left; its end must have been told.
 func (s *Shipper) Ship(st *Stream) {
-	l := &line{sid: st.SID, session: st.Session, envelope: st.Envelope, told: st.Told, final: st.Head, since: time.Now(), backlog: st.Head.Bytes - st.from.Head.Bytes}
+	l := &line{sid: st.SID, session: st.Session, envelope: st.Envelope, told: st.Told, final: st.Head, since: time.Now(), backlog: st.left}
 	l.at.begin(st.from)
+	l.plan, l.decided = st.plan, math.MaxUint64
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lines[st.SID] != nil { // of this run after all
-		s.over(s.lines[st.SID], st.Told, st.Head)
+	if l := s.lines[st.SID]; l != nil { // of this run after all
+		if st.found { // a chunk may be in the journal of which nobody was told
+			l.plan, l.broken = st.plan, nil
+		}
+		l.decided = math.MaxUint64
+		s.over(l, st.Told, st.Head)
 		return
 	}
 	s.lines[st.SID] = l
 	s.left++
 	s.queue(l)
-}
-
-// Over says that a followed session's end was told by a fact, which names the final head.
-func (s *Shipper) Over(sid journal.SID, told int64, final ledger.Head) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.lines[sid]; l != nil {
-		s.over(l, told, final)
-	}
 }
 
 func (s *Shipper) over(l *line, told int64, final ledger.Head) {
@@ -165,7 +174,17 @@ func (s *Shipper) over(l *line, told int64, final ledger.Head) {
 
 // Still returns when nothing touches the stream in the journal, until it is over: it is going to be read as it stands.
 func (s *Shipper) Still(sid journal.SID) {
-	for {
+	s.still(sid, 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lines[sid]; l != nil {
+		l.endFolding()
+	}
+}
+
+// still is Still, after a while in which a call that is under way may end by itself.
+func (s *Shipper) still(sid journal.SID, patience time.Duration) {
+	for began := time.Now(); ; {
 		s.mu.Lock()
 		l := s.lines[sid]
 		if l == nil {
@@ -174,7 +193,7 @@ func (s *Shipper) Still(sid journal.SID) {
 		}
 		l.still = true
 		turning := l.turning
-		if turning {
+		if turning && time.Since(began) >= patience {
 			l.cancel()
 		}
 		s.mu.Unlock()
@@ -182,7 +201,7 @@ func (s *Shipper) Still(sid journal.SID) {
 			return
 		}
 		select {
-		case <-time.After(5 * time.Millisecond): // its call was ended
+		case <-time.After(time.Millisecond): // its call ends, or was ended
 		case <-s.ctx.Done():
 			s.Wait()
 			return
@@ -398,7 +417,7 @@ func (s *Shipper) follow(l *line, res result, err error) {
 	case errors.As(err, &problem) && problem.Code == api.CodeReading: // all is there
 		s.pause(l, firstWait)
 	case err != nil:
-		l.at.asked, l.at.target = false, nil
+		l.at.asked = false
 		if l.tries%16 == 0 {
 			s.cfg.Logger.Warn("recording not stored yet", "session", l.session, "error", err)
 		}
@@ -409,6 +428,7 @@ func (s *Shipper) follow(l *line, res result, err error) {
 			l.timer.Stop()
 		}
 		l.gone = true
+		l.endFolding()
 		delete(s.lines, l.sid)
 		s.left--
 	case res.more || l.again || l.told != 0 || l.backlog >= enough:
@@ -431,12 +451,12 @@ func (s *Shipper) pause(l *line, d time.Duration) {
 	s.arm(l, d)
 }
 
-// has counts bytes that the store has, sent now or, as it turns out, before.
-func (s *Shipper) has(l *line, bytes int64) {
+// has counts bytes that the store has, sent now or, as it turns out, before, and what they stand for in the journal.
+func (s *Shipper) has(l *line, bytes, size int64) {
 	s.mu.Lock()
 	lag := time.Since(l.since)
 	s.good = time.Now()
-	l.backlog -= bytes
+	l.backlog -= size
 	if bytes > 0 {
 		l.since = s.good // what is left came later than what went
 	}

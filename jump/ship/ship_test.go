@@ -195,6 +195,7 @@ type rec struct {
 	bytes  int64
 	ended  bool
 	rand   *rand.Rand
+	who    *age.X25519Identity
 }
 
 func record(t testing.TB, j *journal.Journal, id name.SessionID) *rec {
@@ -213,7 +214,7 @@ func record(t testing.TB, j *journal.Journal, id name.SessionID) *rec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rec{t: t, j: j, w: w, sid: w.Header().SID, id: id, env: env, rand: rand.New(rand.NewPCG(1, uint64(len(id))))}
+	r := &rec{t: t, j: j, w: w, sid: w.Header().SID, id: id, env: env, who: who, rand: rand.New(rand.NewPCG(1, uint64(len(id))))}
 	r.frame(w.HeaderFrame(), nil)
 	r.add(KindEnvelope, env)
 	return r
@@ -327,7 +328,7 @@ func begin(t testing.TB, j *journal.Journal, store *memStore) (s *Shipper, stop 
 }
 
 func (r *rec) follow(s *Shipper) {
-	s.Follow(r.sid, r.id, ledger.EntryHash(r.env), len(r.w.HeaderFrame()), r.w.Head)
+	s.Follow(r.sid, r.id, ledger.EntryHash(r.env), len(r.w.HeaderFrame()), nil)
 }
 
 // What was recorded is in the store before its session is over.

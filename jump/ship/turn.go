@@ -16,21 +16,22 @@ import (
 
 // position is how far a stream has come.
 type position struct {
-	next    uint64           // the journal's number of the first entry that the store lacks, or has in part
-	frames  int64            // that the store has whole
-	bytes   int64            // of them
-	partial int64            // of the frame at next
-	asked   bool             // the store, since the last error
-	sealed  bool             // the envelope is stored
-	target  *transcript.Head // uploads stop there, to sign or to mark; nil: nowhere
+	next    uint64          // the journal's number of the first entry that the store lacks, or has in part
+	head    transcript.Head // of the frames that the store has whole
+	bytes   int64           // of them
+	journal int64           // bytes of the journal's frames that they stand for
+	partial int64           // of the frame at next
+	asked   bool            // the store, since the last error
+	sealed  bool            // the envelope is stored
 
 	headAt    time.Time // of the last head that was signed
 	headBytes int64
-	trimmed   int64 // bytes that had been stored at the last trim
+	trimmed   int64 // the journal's bytes that had been stored at the last trim
 }
 
 func (p *position) begin(m Shipped) {
-	p.next, p.frames, p.bytes, p.sealed, p.trimmed = m.Next, m.Head.Frames, m.Head.Bytes, m.Next > 0, m.Head.Bytes
+	p.next, p.bytes, p.sealed = m.Next, m.Head.Bytes, m.Next > 0
+	p.head = transcript.Head{Frames: uint64(m.Head.Frames), Chain: transcript.Hash(m.Head.Chain)}
 }
 
 // buffers are a turn's.
@@ -60,7 +61,7 @@ func call(ctx context.Context, f func(context.Context) error) error {
 // turn ships one piece of a line, and what is due with it.
 func (s *Shipper) turn(ctx context.Context, l *line, b *buffers) (result, error) {
 	s.mu.Lock()
-	told, final, old := l.told, l.final, l.old
+	told, final, old, backlog := l.told, l.final, l.old, l.backlog
 	s.mu.Unlock()
 	p := &l.at
 	if !p.asked {
@@ -79,14 +80,17 @@ func (s *Shipper) turn(ctx context.Context, l *line, b *buffers) (result, error)
 		}
 		p.asked = true
 	}
-	switch {
-	case told != 0:
-		p.target = nil // its last head is told
-	case p.target == nil && s.due(l, old):
-		h := l.head()
-		p.target = &h
+	plain := true
+	if told == 0 {
+		if l.broken != nil {
+			return result{}, l.broken
+		}
+		var err error
+		if plain, err = s.fold(l, b, backlog); err != nil {
+			return result{}, err
+		}
 	}
-	more, err := s.upload(ctx, l, b)
+	more, err := s.upload(ctx, l, b, plain)
 	if err != nil {
 		return result{}, err
 	}
@@ -94,16 +98,15 @@ func (s *Shipper) turn(ctx context.Context, l *line, b *buffers) (result, error)
 		switch {
 		case more:
 			return result{more: true}, nil
-		case p.partial != 0 || p.frames != final.Frames || p.bytes != final.Bytes:
-			return result{}, fmt.Errorf("the journal's stream ends at %d frames and %d bytes, told were %d and %d", p.frames, p.bytes, final.Frames, final.Bytes)
+		case p.partial != 0 || int64(p.head.Frames) != final.Frames || p.bytes != final.Bytes:
+			return result{}, fmt.Errorf("the journal's stream ends at %d frames and %d bytes, told were %d and %d", p.head.Frames, p.bytes, final.Frames, final.Bytes)
 		}
 		return s.finish(ctx, l, told, final)
 	}
-	if p.target != nil && uint64(p.frames) == p.target.Frames && p.partial == 0 {
+	if p.partial == 0 && p.head.Frames > 0 && s.due(l, old) {
 		if err := s.checkpoint(l, old); err != nil {
 			return result{}, err
 		}
-		more = true // perhaps: the target cut it short
 	}
 	res := result{more: more}
 	if p.bytes > p.headBytes {
@@ -118,7 +121,7 @@ func (l *line) headEvery() time.Duration { return max(headEvery, time.Since(l.be
 // due says whether the stream has come so far that a head is to be signed, or the journal to be trimmed.
 func (s *Shipper) due(l *line, old bool) bool {
 	p := &l.at
-	return old || p.bytes-p.trimmed >= s.trimming || s.headDue(l)
+	return old || p.journal-p.trimmed >= s.trimming || s.headDue(l)
 }
 
 func (s *Shipper) headDue(l *line) bool {
@@ -131,33 +134,36 @@ func (s *Shipper) headDue(l *line) bool {
 // resume finds the place in the journal where the store's part ends.
 func (s *Shipper) resume(ctx context.Context, l *line, b *buffers, have int64) error {
 	p := &l.at
-	before := p.bytes + p.partial
-	p.partial = 0
-	defer func() { s.has(l, p.bytes+p.partial-before) }()
 	if have < p.bytes {
 		return fmt.Errorf("%w: it has %d bytes of %d", errLost, have, p.bytes)
 	}
+	p.partial = 0
 	if have == p.bytes {
 		return nil
 	}
-	for e, err := range s.cfg.Journal.Tail(l.sid, p.next, b.window) {
-		if err != nil {
-			return err
-		}
+	envelope := func(e journal.Entry) error {
 		if e.Kind == KindEnvelope && !p.sealed {
 			if err := s.putEnvelope(ctx, l, slices.Clone(e.Data)); err != nil {
 				return err
 			}
 		}
-		if e.Kind == KindFrame {
-			if p.bytes+int64(len(e.Data)) > have {
-				p.partial = have - p.bytes
-				return nil
-			}
-			p.bytes += int64(len(e.Data))
-			p.frames++
-		}
 		p.next = e.N + 1
+		return nil
+	}
+	for f, err := range walk(s.cfg.Journal, l.sid, p.next, l.plan, b.window, envelope) {
+		if err != nil {
+			return err
+		}
+		if p.bytes+int64(len(f.frame)) > have {
+			p.partial = have - p.bytes
+			l.decided = max(l.decided, f.next)
+			return nil
+		}
+		p.take(f)
+		s.has(l, int64(len(f.frame)), f.size)
+		if p.bytes == have {
+			return nil
+		}
 	}
 	if p.bytes != have {
 		return fmt.Errorf("the store has %d bytes, the journal's stream ends at %d", have, p.bytes)
@@ -171,39 +177,49 @@ func (s *Shipper) putEnvelope(ctx context.Context, l *line, env []byte) error {
 	return err
 }
 
-// upload sends one piece of whole frames, or of a frame that is larger than a piece, from where the store stands. more says that there is more that is durable.
-func (s *Shipper) upload(ctx context.Context, l *line, b *buffers) (more bool, err error) {
+// take counts a frame that the store has.
+func (p *position) take(f part) {
+	p.head = p.head.Add(f.frame)
+	p.bytes += int64(len(f.frame))
+	p.journal += f.size
+	p.next, p.partial = f.next, 0
+}
+
+// upload sends one piece of whole frames, or of a frame that is larger than a piece, from where the store stands. Records that could still be folded go along
+// if plain. more says that there is more that is durable.
+func (s *Shipper) upload(ctx context.Context, l *line, b *buffers, plain bool) (more bool, err error) {
 	p := &l.at
 	to := *p // where the store will stand
 	buf := b.piece[:0]
 	var envelope []byte
-	for e, err := range s.cfg.Journal.Tail(l.sid, p.next, b.window) {
+	var size int64
+	other := func(e journal.Entry) error {
+		if e.Kind == KindEnvelope && !p.sealed {
+			envelope = slices.Clone(e.Data)
+		}
+		to.next = e.N + 1
+		return nil
+	}
+	for f, err := range walk(s.cfg.Journal, l.sid, p.next, l.plan, b.window, other) {
 		if err != nil {
 			return false, err
 		}
-		switch {
-		case e.Kind == KindEnvelope && !p.sealed:
-			envelope = slices.Clone(e.Data)
-		case e.Kind == KindFrame:
-			if p.target != nil && uint64(to.frames) >= p.target.Frames {
-				more = true
-			} else if f := e.Data[to.partial:]; len(buf)+len(f) <= cap(buf) {
-				buf = append(buf, f...)
-				to.bytes += int64(len(e.Data))
-				to.frames++
-				to.partial = 0
-			} else {
-				more = true
-				if len(buf) == 0 {
-					buf = append(buf, f[:cap(buf)]...)
-					to.partial += int64(cap(buf))
-				}
-			}
+		if f.record && !plain && f.entry >= l.decided {
+			break // it comes with what follows
 		}
-		if more {
-			break
+		if rest := f.frame[to.partial:]; len(buf)+len(rest) <= cap(buf) {
+			buf = append(buf, rest...)
+			to.take(f)
+			size += f.size
+			l.decided = max(l.decided, f.next)
+			continue
+		} else if len(buf) == 0 {
+			buf = append(buf, rest[:cap(buf)]...)
+			to.partial += int64(cap(buf))
+			l.decided = max(l.decided, f.next)
 		}
-		to.next = e.N + 1
+		more = true
+		break
 	}
 	if envelope != nil {
 		if err := s.putEnvelope(ctx, l, envelope); err != nil {
@@ -221,21 +237,26 @@ func (s *Shipper) upload(ctx context.Context, l *line, b *buffers) (more bool, e
 		}); err != nil {
 			return false, err
 		}
-		s.has(l, to.bytes+to.partial-p.bytes-p.partial)
+		s.has(l, int64(len(buf)), size)
 	}
 	*p = to
+	for len(l.plan) > 0 && l.plan[0].to <= p.next {
+		l.plan = l.plan[1:]
+	}
+	if len(l.plan) == 0 {
+		l.plan = nil
+	}
 	return more, nil
 }
 
 // checkpoint says, of exactly what the store holds, what the chain is: in a signed fact, and in a mark before the journal is trimmed.
 func (s *Shipper) checkpoint(l *line, old bool) error {
 	p := &l.at
-	head := ledger.Head{Frames: p.frames, Chain: statement.Hash(p.target.Chain), Bytes: p.bytes}
-	p.target = nil
+	head := ledger.Head{Frames: int64(p.head.Frames), Chain: statement.Hash(p.head.Chain), Bytes: p.bytes}
 	if err := s.sign(l, head); err != nil {
 		return err
 	}
-	if !p.sealed || !old && p.bytes-p.trimmed < s.trimming {
+	if !p.sealed || !old && p.journal-p.trimmed < s.trimming {
 		return nil
 	}
 	m, err := Shipped{Session: l.session, Envelope: l.envelope, Next: p.next, Head: head}.encode()
@@ -248,7 +269,7 @@ func (s *Shipper) checkpoint(l *line, old bool) error {
 	if err := s.cfg.Journal.Trim(l.sid, p.next); err != nil {
 		return fmt.Errorf("trimming what is stored: %w", err)
 	}
-	p.trimmed = p.bytes
+	p.trimmed = p.journal
 	s.mu.Lock()
 	l.old = false
 	s.mu.Unlock()
