@@ -72,6 +72,8 @@ type CA struct {
 	calls       *nonces
 	changes     *changes
 	listening   *listening
+	cosigning   *listening // jumps that wait for a head to cosign
+	witness     *witnessing
 	revocations krlCache
 	seen        *seen
 	onCall      *onCallLists
@@ -145,7 +147,11 @@ func Open(cfg Config) (*CA, error) {
 	c.challenges, c.limits, c.calls = newChallenges(cfg.Now), newLimits(c.file.Limits, cfg.Now), newNonces(cfg.Now)
 	c.callLimits = newCallLimits(c.file.Limits, cfg.Now)
 	c.strangers = newStrangers(c)
-	c.changes, c.seen, c.listening = newChanges(), newSeen(), newListening()
+	c.changes, c.seen, c.listening, c.cosigning = newChanges(), newSeen(), newListening(), newListening()
+	if err := c.loadWitnessed(); err != nil {
+		c.state.Close()
+		return nil, err
+	}
 	c.onCall = newOnCallLists(cfg.Dir)
 	c.metrics = newMetrics(c)
 	if err := c.loadPolicy(); err != nil {
@@ -274,6 +280,7 @@ type Status struct {
 	Rootless []string // models of the policy for which no root certificate is at hand
 	OnCall   []OnCallStatus
 	Frozen   *FrozenStatus // nil: all is well
+	Witness  Witnessing
 }
 
 // Status reads the status.
@@ -302,6 +309,9 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		if st.Frozen, err = c.frozenStatus(tx); err != nil {
+			return err
+		}
+		if st.Witness, err = c.witnessStatus(site.Site); err != nil {
 			return err
 		}
 		open, err := tx.OpenSessions()

@@ -24,6 +24,12 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 	}
 	out := &api.Evidence{Request: id}
 	var row state.Request // zero if there is none
+	// Under a head that the witnesses cosigned, as soon as there is one over all this; where there is none the newest has to do.
+	if ws, _, err := c.witnesses(ctx); err != nil {
+		return nil, err
+	} else if head, _ := c.state.Head(); ws.Quorum > 0 {
+		c.coveredBy(ctx, head.Size, evidencePatience)
+	}
 	err := c.state.View(ctx, func(tx *state.Tx) error {
 		var err error
 		if row, err = tx.Request(id); err != nil && !errors.Is(err, state.ErrNotFound) {
@@ -73,6 +79,9 @@ func (c *CA) evidence(ctx context.Context, id name.RequestID, who *caller) (*api
 		head, note, err := tx.Head()
 		if err != nil {
 			return err
+		}
+		if w, cosigned := c.Witnessed(); len(order) > 0 && w.Size > order[len(order)-1] && w.Size <= head.Size {
+			head, note = w, cosigned
 		}
 		out.Checkpoint = note
 		for _, n := range order {

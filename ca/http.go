@@ -178,6 +178,7 @@ func (c *CA) Handler() http.Handler {
 		return c.evidence(k.Context(), id, k.who)
 	})
 	c.ledgerRoutes(ask, on)
+	c.witnessRoutes(on)
 	return mux
 }
 

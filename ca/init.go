@@ -35,6 +35,8 @@ type InitConfig struct {
 	// Attestation names the makers' certificates: without them a production site enrols nobody.
 	Attestation FileAttestation
 	Limits      FileLimits
+	// Witnesses is the site's list of witnesses; ledger.DefaultWitnesses if it is empty.
+	Witnesses []string
 	// Seal says how the keys are kept; the zero value, plain files, is for the demo profile alone.
 	Seal Sealing
 	// Credentials is where Seal.Encrypt's credentials can be read again.
@@ -93,7 +95,13 @@ func Init(ctx context.Context, cfg InitConfig) (site ledger.Site, err error) {
 	site = ledger.Site{
 		Name: p.Site.Name, Profile: string(p.Profile), Origin: origin, Epoch: 1, LedgerKey: active.ledgerKey,
 		ClientCA: pair(KeyClientCA), SessionCA: pair(KeySessionCA), HostCA: pair(KeyHostCA), TLS: pair(KeyTLS),
-		Addresses: cfg.Advertise, Jumps: []ledger.SiteJump{},
+		Addresses: cfg.Advertise, Jumps: []ledger.SiteJump{}, Witnesses: cfg.Witnesses,
+	}
+	if len(site.Witnesses) == 0 {
+		site.Witnesses = ledger.DefaultWitnesses()
+	}
+	if _, err := ledger.ParseWitnesses(site); err != nil {
+		return site, err
 	}
 	for _, h := range p.HostCAs() { // the CA that answers for the jump must never be the one that vouches for a target
 		for _, own := range site.HostCA {

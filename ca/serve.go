@@ -51,11 +51,14 @@ func (c *CA) Serve(ctx context.Context) error {
 	wg.Go(func() { c.watchGeo(ctx) })
 	wg.Go(func() { c.remindOfGeo(ctx) })
 	wg.Go(func() { c.keepHead(ctx) })
+	wg.Go(func() { c.watchWitnesses(ctx) })
+	wg.Go(func() { c.askOutside(ctx) })
 	s := &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
 	s.RegisterOnShutdown(c.listening.close)
+	s.RegisterOnShutdown(c.cosigning.close)
 	s.RegisterOnShutdown(c.changes.close) // those who hold the line would hold up the stop
 	// A stranger's broken handshake is no line in the log: net/http would write one each.
 	tl := tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.keys.certificate, NextProtos: []string{"http/1.1"}})

@@ -2,12 +2,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"breakglass/ca"
 	"breakglass/ca/custody"
+	"breakglass/ledger"
 	"breakglass/policy"
 )
 
@@ -15,6 +18,8 @@ func newInitCmd(a *app) *cobra.Command {
 	var policyFile string
 	var cfg ca.InitConfig
 	var seal sealFlags
+	var witnesses []string
+	var quorum int
 	c := a.withDir(&cobra.Command{
 		Use: "init --policy FILE --listen IP:PORT", Short: "Make a CA: keys, configuration, ledger", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,6 +33,18 @@ func newInitCmd(a *app) *cobra.Command {
 			cfg.PolicyName, cfg.Policy = policyFile, src
 			if cfg.Dir, err = filepath.Abs(a.dir); err != nil {
 				return err
+			}
+			if len(witnesses) > 0 || cmd.Flags().Changed("quorum") {
+				cfg.Witnesses = []string{ledger.JumpsLine}
+				for _, w := range witnesses {
+					vkey, url, ok := strings.Cut(w, " ")
+					name, _, _ := strings.Cut(vkey, "+")
+					if !ok {
+						return usagef("--witness %q: want its public key and its URL, with a space between", w)
+					}
+					cfg.Witnesses = append(cfg.Witnesses, "witness "+name+" "+vkey+" "+url)
+				}
+				cfg.Witnesses = append(cfg.Witnesses, fmt.Sprintf("quorum %d", quorum))
 			}
 			files := []*string{&cfg.Geo.Country, &cfg.Geo.Anonymous}
 			for _, list := range [][]string{cfg.Attestation.Roots, cfg.Attestation.Intermediates} {
@@ -92,6 +109,8 @@ func newInitCmd(a *app) *cobra.Command {
 	f.StringArrayVar(&cfg.Listen, "listen", nil, "IP:PORT to listen on (again for more: one a family)")
 	f.StringArrayVar(&cfg.Proxies, "proxy", nil, "a proxy in front that sends PROXY v2 headers, IP or network (again for more)")
 	f.StringArrayVar(&cfg.Advertise, "advertise", nil, "IP:PORT where clients reach it, if it is another (again for more)")
+	f.StringArrayVar(&witnesses, "witness", nil, "a witness of the ledger beside the jumps, \"VKEY URL\" (again for more)")
+	f.IntVar(&quorum, "quorum", 1, "how many of the jumps and witnesses have to cosign the ledger's heads")
 	f.StringVar(&cfg.Geo.Country, "geo", "", "a MaxMind Country or City database")
 	f.StringVar(&cfg.Geo.ASN, "geo-asn", "", "a MaxMind ASN database")
 	f.StringVar(&cfg.Geo.Anonymous, "geo-anonymous", "", "a MaxMind Anonymous-IP database")

@@ -51,6 +51,31 @@ type statusJSON struct {
 	OnCall     []onCall     `json:"oncall,omitempty"`
 	Databases  []geoJSON    `json:"geo,omitempty"`
 	Frozen     *frozenJSON  `json:"frozen,omitempty"` // nothing is issued
+	Witness    witnessJSON  `json:"witnesses"`
+}
+
+// witnessJSON is how the witnesses stand.
+type witnessJSON struct {
+	Quorum   int       `json:"quorum"`
+	Cosigned int64     `json:"cosigned"` // entries of the newest head with a quorum
+	Ahead    time.Time `json:"ahead_since,omitzero"`
+	List     []struct {
+		Name string    `json:"name"`
+		Size int64     `json:"size"`
+		Time time.Time `json:"time,omitzero"`
+	} `json:"list"`
+}
+
+func witnessesOf(w ca.Witnessing) witnessJSON {
+	out := witnessJSON{Quorum: w.Quorum, Cosigned: w.Size, Ahead: w.Ahead}
+	for _, o := range w.Witnesses {
+		out.List = append(out.List, struct {
+			Name string    `json:"name"`
+			Size int64     `json:"size"`
+			Time time.Time `json:"time,omitzero"`
+		}(o))
+	}
+	return out
 }
 
 // onCall is one on-call list; its fault says why nobody is on call by it.
@@ -74,7 +99,7 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s), frozenOf(s.Frozen)}
+		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s), frozenOf(s.Frozen), witnessesOf(s.Witness)}
 	if s.Founding != nil {
 		out.Missing = s.Founding.Missing
 	}
@@ -114,6 +139,21 @@ func (a *app) printStatus(s *ca.Status) {
 	}
 	line("policy", "%s", s.Policy)
 	line("ledger", "%s", entries(s.Entries))
+	switch w := s.Witness; {
+	case w.Quorum == 0:
+		line("witnesses", "none asked for: whoever has the ledger's key can rewrite it unseen")
+	case !w.Ahead.IsZero():
+		line("witnesses", "UNWITNESSED since %s: %s cosigned by %d, as many as are wanted", w.Ahead.Local().Format("15:04:05"), entries(w.Size), w.Quorum)
+	default:
+		line("witnesses", "%s cosigned by %d, as many as are wanted", entries(w.Size), w.Quorum)
+	}
+	for _, w := range s.Witness.Witnesses {
+		if w.Time.IsZero() {
+			line("", "%s: NEVER", w.Name)
+			continue
+		}
+		line("", "%s: %s, %s", w.Name, entries(w.Size), w.Time.Local().Format("2006-01-02 15:04:05"))
+	}
 	line("keys", "%d enrolled", s.Keys)
 	for _, m := range s.Rootless {
 		line("models", "%s can't be enrolled: none of its roots is in a file of [attestation] roots", m)

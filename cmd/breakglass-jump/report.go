@@ -15,11 +15,11 @@ import (
 )
 
 // writeStatus keeps status.json for `breakglass-jump status`.
-func writeStatus(ctx context.Context, d directory, j *jump.Jump, jour *journal.Journal, log *slog.Logger) {
+func writeStatus(ctx context.Context, d directory, j *jump.Jump, jour *journal.Journal, w *witnessing, log *slog.Logger) {
 	var last []byte
 	for {
 		left, all := jour.Room()
-		b, err := json.Marshal(status{State: j.State(), Running: j.Running(), JournalLeft: left, JournalSize: all, PID: os.Getpid()})
+		b, err := json.Marshal(status{State: j.State(), Running: j.Running(), JournalLeft: left, JournalSize: all, PID: os.Getpid(), Witness: w.status()})
 		if err == nil && !bytes.Equal(b, last) {
 			err = writeFile(d.path("status.json"), b)
 		}

@@ -138,7 +138,9 @@ func serve(ctx context.Context, d directory, manager notify.Manager, hurry <-cha
 	log.Info("serving", "jump", c.Name, "listen", c.Listen, "inherited", inherited, "origin", pins.Site.Origin)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what reports goes on while the jump drains
 	var wg sync.WaitGroup
-	wg.Go(func() { writeStatus(work, d, j, jour, log) })
+	w := newWitnessing(d, c, pins.Site, key, ca, log)
+	wg.Go(func() { w.run(work) })
+	wg.Go(func() { writeStatus(work, d, j, jour, w, log) })
 	wg.Go(func() { serveMetrics(work, c.Metrics.Listen, j, log) })
 	wg.Go(func() { tellManager(work, manager, j, log) })
 	wg.Go(func() {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"breakglass/jump"
+	"breakglass/jump/witness"
 )
 
 // statusEvery is how old a status can be.
@@ -26,6 +27,8 @@ type status struct {
 	JournalLeft int64          `json:"journal_left"`
 	JournalSize int64          `json:"journal_size"`
 	PID         int            `json:"pid"`
+	// Witness is how the jump stands as a witness of the CA's ledger.
+	Witness witness.Status `json:"witness"`
 }
 
 func newStatusCmd() *cobra.Command {
@@ -67,6 +70,12 @@ func newStatusCmd() *cobra.Command {
 				fmt.Fprintf(out, "  LATE        %s are recorded and not in the store yet, the oldest since %s: is the CA there?\n", size(s.Behind), s.BehindSince.Local().Format("15:04:05"))
 			}
 			fmt.Fprintf(out, "  facts       %d, of which the CA has %d\n", s.Facts, s.Acked)
+			switch w := s.Witness; {
+			case w.Problem != "":
+				fmt.Fprintf(out, "  WITNESS     %d entries of the ledger cosigned and kept; nothing newer: %s\n", w.Size, w.Problem)
+			default:
+				fmt.Fprintf(out, "  witness     %d entries of the ledger cosigned and kept\n", w.Size)
+			}
 			fmt.Fprintf(out, "  hosts       %d names with a host certificate\n", s.Names)
 			if s.Deaf {
 				fmt.Fprintln(out, "  DEAF        the CA gives no sign of life: what it revokes now goes on here until it does")

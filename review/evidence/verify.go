@@ -150,6 +150,7 @@ func (c *checker) log() bool {
 		c.roots[l.Size] = l.Root
 	}
 	pinned := c.pinned()
+	cosigned := c.witnessed()
 	c.audit = ledger.NewAudit(ledger.AuditConfig{LedgerKey: vkey, Pinned: &c.trust.Site, Part: true, History: func(seen statement.Checkpoint, index int64) error {
 		if seen.Size > index {
 			return fmt.Errorf("of %d entries, at entry %d", seen.Size, index)
@@ -173,7 +174,7 @@ func (c *checker) log() bool {
 		c.fail("log", "site.created, on which all else stands, is missing")
 		return false
 	}
-	c.ok("log", "%d entries proven in the ledger of %s at %d entries, signed with the pinned key; %s", len(c.e.Entries), head.Origin, head.Size, pinned)
+	c.ok("log", "%d entries proven in the ledger of %s at %d entries, signed with the pinned key; %s; %s", len(c.e.Entries), head.Origin, head.Size, pinned, cosigned)
 	return true
 }
 
