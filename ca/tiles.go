@@ -52,12 +52,13 @@ func (c *CA) witnessRoutes(on func(string, int64, func(*call) (any, error))) {
 		note, err := c.witnessHead(k.Context(), after, time.Duration(wait)*time.Second)
 		return text(note), err
 	})
-	on("POST /v1/witness", api.MaxBody, with(func(k *call, q *api.CosignAsk) (any, error) {
+	// A head with a cosignature, as it is (C2SP signed-note).
+	on("POST /v1/witness", api.MaxBody, func(k *call) (any, error) {
 		if k.who == nil || k.who.jump == "" {
 			return nil, passNeeded()
 		}
-		return nil, c.cosigned(k.Context(), q.Checkpoint)
-	}))
+		return nil, c.cosigned(k.Context(), string(k.body))
+	})
 }
 
 func (c *CA) tile(k *call, t ledger.Tile) (b []byte, err error) {

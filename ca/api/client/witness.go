@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"breakglass/ca/api"
 	"breakglass/ledger"
 )
 
@@ -21,7 +20,7 @@ func (c *Client) WitnessHead(ctx context.Context, after int64, wait time.Duratio
 
 // Cosign hands in a head with a cosignature.
 func (c *Client) Cosign(ctx context.Context, signed string) error {
-	return c.call(ctx, http.MethodPost, "/v1/witness", &api.CosignAsk{Checkpoint: signed}, nil)
+	return c.call(ctx, http.MethodPost, "/v1/witness", []byte(signed), nil)
 }
 
 // EntryBundle gives a bundle of entries as C2SP tlog-tiles have it, not proved: for a jump's key, or under a pass.
