@@ -231,9 +231,14 @@ func TestHeadsThatAreNotCosigned(t *testing.T) {
 		"a rewritten entry, and more behind":  {func(c *fakeCA) string { c.rewrite(12, 60); return c.head() }, ErrFork, true},
 		"a rewritten entry, and fewer":        {func(c *fakeCA) string { c.rewrite(12, 30); return c.head() }, ErrFork, true},
 		"an old copy that was put back":       {func(c *fakeCA) string { c.rewrite(-1, 30); return c.head() }, ErrBehind, false},
-		"entries that aren't the head's":      {func(c *fakeCA) string { c.add(lines(40, 50)...); h := c.head(); c.entries[45] = []byte("other"); return h }, ErrFork, true},
-		"another key":                         {func(c *fakeCA) string { o := newCA(c.t); o.add(lines(0, 50)...); return o.head() }, ledger.ErrCheckpoint, false},
-		"no note":                             {func(*fakeCA) string { return "nothing" }, ledger.ErrCheckpoint, false},
+		"entries that aren't the head's": {func(c *fakeCA) string {
+			c.add(lines(40, 50)...)
+			h := c.head()
+			c.entries[45] = []byte("other")
+			return h
+		}, ErrFork, true},
+		"another key": {func(c *fakeCA) string { o := newCA(c.t); o.add(lines(0, 50)...); return o.head() }, ledger.ErrCheckpoint, false},
+		"no note":     {func(*fakeCA) string { return "nothing" }, ledger.ErrCheckpoint, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			ca, dir := newCA(t), t.TempDir()
