@@ -83,6 +83,7 @@ type CA struct {
 	clocks      clocks
 	callLimits  *callLimits
 	readBacks   readBacks
+	watching    *watching
 	trust       attest.Trust
 	log         *slog.Logger
 
@@ -148,6 +149,7 @@ func Open(cfg Config) (*CA, error) {
 	c.callLimits = newCallLimits(c.file.Limits, cfg.Now)
 	c.strangers = newStrangers(c)
 	c.changes, c.seen, c.listening, c.cosigning = newChanges(), newSeen(), newListening(), newListening()
+	c.watching = newWatching()
 	if err := c.loadWitnessed(); err != nil {
 		c.state.Close()
 		return nil, err

@@ -183,6 +183,8 @@ func (s *standsOn) entry(n int64) error {
 		return s.policy(f.Policy)
 	case *ledger.TranscriptRead:
 		s.readers[f.Pass] = true
+	case *ledger.SessionWatched:
+		s.readers[f.Pass] = true
 	case *ledger.Revoked:
 		if f.Pass != "" {
 			s.readers[f.Pass] = true

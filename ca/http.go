@@ -166,7 +166,12 @@ func (c *CA) Handler() http.Handler {
 	})
 	on("POST /v1/hostcerts", api.MaxBody, with(func(k *call, q *api.HostCertsAsk) (any, error) { return c.hostCerts(k.Context(), q, k.who) }))
 	c.policyRoutes(ask, on)
-	c.transcriptRoutes(on)
+	// Polls of a watching that was recorded have a pace of their own, and count against no pass: a session that never pauses takes many.
+	c.transcriptRoutes(on, func(pattern string, fn func(*call) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			c.serve(w, r, 0, c.watching.known(r.URL.Query().Get("id")), fn)
+		})
+	})
 	on("GET /v1/evidence/{id}", 0, func(k *call) (any, error) {
 		id, err := name.ParseRequestID(k.PathValue("id"))
 		if err != nil {
@@ -185,7 +190,7 @@ func (c *CA) Handler() http.Handler {
 // maxFactsBody bounds a delivery of facts.
 const maxFactsBody = maxFacts * 40 << 10
 
-func (c *CA) transcriptRoutes(on func(string, int64, func(*call) (any, error))) {
+func (c *CA) transcriptRoutes(on func(string, int64, func(*call) (any, error)), poll func(string, func(*call) (any, error))) {
 	session := func(fn func(*call, name.SessionID) (any, error)) func(*call) (any, error) {
 		return func(k *call) (any, error) {
 			// In a path a session is k7f-2mq.1: a slash would be two segments.
@@ -217,6 +222,30 @@ func (c *CA) transcriptRoutes(on func(string, int64, func(*call) (any, error))) 
 	}))
 	on("GET /v1/transcripts/{session}", 0, session(func(k *call, id name.SessionID) (any, error) {
 		return sent{}, c.readTranscript(k.w, k.Request, id, k.who)
+	}))
+	on("POST /v1/transcripts/{session}/watch", api.MaxBody, session(func(k *call, id name.SessionID) (any, error) {
+		q := new(api.WatchAsk)
+		if err := decode(k.body, q); err != nil {
+			return nil, err
+		}
+		return c.watch(k.Context(), id, q, k.who)
+	}))
+	poll("GET /v1/transcripts/{session}/watch", session(func(k *call, id name.SessionID) (any, error) {
+		q := k.URL.Query()
+		offset, err1 := strconv.ParseInt(q.Get("offset"), 10, 64)
+		entry, err2 := strconv.ParseInt(q.Get("entry"), 10, 64)
+		wait, err3 := strconv.Atoi(q.Get("wait"))
+		if err := errors.Join(err1, err2, err3); err != nil || offset < 0 || entry < -1 || wait < 0 || wait > int(api.MaxWatchWait.Seconds()) {
+			return nil, badRequest("want offset=BYTES, entry=INDEX and wait=SECONDS, at most %d", int(api.MaxWatchWait.Seconds()))
+		}
+		return c.watchNews(k.Context(), id, q.Get("id"), offset, entry, time.Duration(wait)*time.Second, k.who)
+	}))
+	on("POST /v1/transcripts/{session}/watch/end", api.MaxBody, session(func(k *call, id name.SessionID) (any, error) {
+		q := new(api.WatchEnd)
+		if err := decode(k.body, q); err != nil {
+			return nil, err
+		}
+		return nil, c.watchEnd(k.Context(), id, q, k.who)
 	}))
 	on("POST /v1/transcripts/{session}/envelope", api.MaxBody, session(func(k *call, id name.SessionID) (any, error) {
 		q := new(api.ReadAsk)

@@ -22,7 +22,9 @@ const (
 )
 
 // concernJumps are the entries that jumps act upon.
-func concernJumps() []ledger.Type { return []ledger.Type{"revoked", "grant.extended", "site.changed"} }
+func concernJumps() []ledger.Type {
+	return []ledger.Type{"revoked", "grant.extended", "site.changed", "session.watched", "session.unwatched"}
+}
 
 // listening counts the jumps that hold the line, and lets them go when the CA stops.
 type listening struct {
@@ -80,6 +82,10 @@ func (c *CA) jumpOrders(ctx context.Context, who *caller, after int64, wait time
 		if err != nil || len(out.Entries) > 0 || after < 0 {
 			return out, err
 		}
+		if head, _ := c.state.Head(); out.Index < head.Size-1 && out.Index > after { // all of it was others': there is more
+			after = out.Index
+			continue
+		}
 		select {
 		case <-grown:
 		case <-end.C:
@@ -94,6 +100,10 @@ func (c *CA) jumpOrders(ctx context.Context, who *caller, after int64, wait time
 
 func (c *CA) ordersAfter(ctx context.Context, who *caller, after int64) (*api.JumpOrders, error) {
 	out := &api.JumpOrders{Entries: []api.ProvenEntry{}, Now: c.now()}
+	jump := who.jump
+	if jump == "" {
+		jump = who.revoked
+	}
 	return out, c.state.View(ctx, func(tx *state.Tx) error {
 		head, note, err := tx.Head()
 		if err != nil {
@@ -123,8 +133,25 @@ func (c *CA) ordersAfter(ctx context.Context, who *caller, after int64) (*api.Ju
 			if err != nil {
 				return err
 			}
-			out.Entries = append(out.Entries, e)
+			if others, err := watchOfAnother(e, jump); err != nil {
+				return err
+			} else if !others {
+				out.Entries = append(out.Entries, e)
+			}
 		}
 		return nil
 	})
+}
+
+// watchOfAnother says that an entry tells of who watches a session of another jump: that is no business of this one's.
+func watchOfAnother(p api.ProvenEntry, jump name.Jump) (bool, error) {
+	e, err := ledger.Decode([]byte(p.Entry))
+	if err != nil {
+		return false, fmt.Errorf("entry %d: %w", p.Index, err)
+	}
+	switch e.Facts.(type) {
+	case *ledger.SessionWatched, *ledger.SessionUnwatched:
+		return e.Subject.Jump != jump, nil
+	}
+	return false, nil
 }

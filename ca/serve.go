@@ -35,6 +35,10 @@ func (c *CA) Serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
+	if err := c.forgottenWatches(); err != nil {
+		l.Close()
+		return fmt.Errorf("ending the watchings of the run before: %w", err)
+	}
 	if err := c.recordStart(); err != nil {
 		l.Close()
 		return err
@@ -49,6 +53,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	wg.Go(func() { c.strangers.run(ctx) })
 	wg.Go(func() { c.metrics.serve(ctx, c.file.Metrics.Listen) })
 	wg.Go(func() { c.watchGeo(ctx) })
+	wg.Go(func() { c.sweepWatches(ctx) })
 	wg.Go(func() { c.remindOfGeo(ctx) })
 	wg.Go(func() { c.keepHead(ctx) })
 	wg.Go(func() { c.watchWitnesses(ctx) })

@@ -399,8 +399,18 @@ func (c *CA) sessions(ctx context.Context, request name.RequestID, who *caller) 
 			}
 		}
 		list, err := tx.Sessions(request, maxSessions)
+		if err != nil {
+			return err
+		}
+		watching, err := tx.Watches("")
 		for _, s := range list {
-			out = append(out, sessionState(s))
+			st := sessionState(s)
+			for _, w := range watching {
+				if w.Session == s.ID {
+					st.Watchers = append(st.Watchers, api.Watcher{Person: w.Person, Since: w.Since.UTC(), Observer: w.Observer})
+				}
+			}
+			out = append(out, st)
 		}
 		return err
 	})

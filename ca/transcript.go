@@ -56,6 +56,7 @@ func (c *CA) putTranscript(ctx context.Context, id name.SessionID, offset int64,
 		return nil, err
 	}
 	size, err := c.store.Put(id, offset, piece)
+	c.watching.tell(id)
 	return &api.Size{Size: size}, storeProblem(err)
 }
 

@@ -41,6 +41,7 @@ type Jump struct {
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
+	watchers watchers
 	conns    map[net.Conn]struct{}
 	hostAlgs map[name.Host][]string
 	ears     ears
@@ -253,6 +254,7 @@ func (j *Jump) forgetSession(s *session) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.sessions, s)
+	j.watchers.forget(s.order.session)
 }
 
 func (j *Jump) journalFailed(err error) {

@@ -151,6 +151,7 @@ func (j *Jump) hear(ctx context.Context, deaf bool) error {
 			return err
 		}
 	}
+	j.seeWatchers() // of all that was said at once: somebody who came and went is not there for a moment
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.ears.since = time.Now()
@@ -182,6 +183,14 @@ func (j *Jump) heed(p api.ProvenEntry, cp ledger.Checkpoint, a *api.JumpOrders) 
 	case *ledger.SiteChanged:
 		if err := j.follow(f.Site, a.Checkpoint); err != nil {
 			return fmt.Errorf("%w: entry %d: %w", errAnswer, p.Index, err)
+		}
+	case *ledger.SessionWatched:
+		if e.Subject.Jump == j.cfg.Name {
+			j.watchers.joined(e.Subject.Session, p.Index, watcher{id: f.Watch, person: personOf(e.Actor), observer: f.Observer})
+		}
+	case *ledger.SessionUnwatched:
+		if e.Subject.Jump == j.cfg.Name {
+			j.watchers.left(e.Subject.Session, p.Index, f.Watch)
 		}
 	case *ledger.GrantExtended:
 		j.extend(e.Subject.Request, f.Used.Touch.Key, f.Until.Time, f.Until.Sub(a.Now))

@@ -62,6 +62,11 @@ type session struct {
 	channels map[*channel]struct{}
 	timers   []*time.Timer
 
+	comparing sync.Mutex // one comparison of who watches at a time
+	watching  []watcher  // under mu
+	tells     []func()   // what is to be told, in order; under mu
+	telling   bool       // under mu
+
 	remotes remotes
 	budget  budget
 	pace    *rate.Limiter
@@ -174,6 +179,9 @@ func (s *session) greeting() []string {
 		fmt.Sprintf("breakglass: %s on %s as %s is recorded, all of it, as %s.", s.order.person, s.order.host, s.order.login, s.order.session),
 		fmt.Sprintf("breakglass: it runs under grant %s, until %s.", s.order.session.Request(), clockTime(s.ending())),
 	}
+	if who := s.whoWatches(); who != "" {
+		lines = append(lines, who)
+	}
 	if until := s.j.goingAt(); !until.IsZero() {
 		lines = append(lines, s.j.goesDown(s, until))
 	}
@@ -201,6 +209,7 @@ func (s *session) start() {
 	if idle := time.Duration(s.order.opened.IdleSeconds) * time.Second; idle > 0 {
 		s.watchIdle(idle)
 	}
+	s.seeWatchers()
 	s.serveHost()
 }
 

@@ -139,7 +139,7 @@ type Session struct {
 	OverTime    time.Time
 	Stored      *TranscriptStored
 	StoredIndex int64
-	Reads       []int64 // indexes of transcript.read
+	Reads       []int64 // indexes of transcript.read and session.watched
 }
 
 // Head is what the jump's last fact says of the transcript; nil while the session runs.
@@ -193,6 +193,7 @@ type Audit struct {
 	spent       map[statement.Nonce]int64
 	revocations map[revocation]int64
 	challenges  map[statement.Hash]int64 // of attestations
+	watchings   map[string]*watching
 
 	totp     map[name.Person]*totpSeen
 	given    []given                     // approvals of what is no request, while they count
@@ -355,6 +356,10 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.transcriptStored(f)
 	case *TranscriptRead:
 		a.transcriptRead(f)
+	case *SessionWatched:
+		a.sessionWatched(f)
+	case *SessionUnwatched:
+		a.sessionUnwatched(f)
 	case *TOTPEnrolled:
 		a.totpEnrolled(f)
 	case *TOTPRemoved:

@@ -382,15 +382,20 @@ func (a *Audit) transcriptRead(f *TranscriptRead) {
 		a.fault(FaultSession, "session %q was not opened", a.e.Subject.Session)
 		return
 	}
-	p, ok := a.passes[f.Pass]
+	a.underPass(f.Pass)
+	s.Reads = append(s.Reads, a.index)
+}
+
+// underPass demands that the entry's actor held the pass, and that it lasted.
+func (a *Audit) underPass(id string) {
+	p, ok := a.passes[id]
 	switch {
 	case !ok && a.cfg.Part: // a pass is its holder's
 	case !ok:
-		a.fault(FaultPass, "under pass %q, which was not granted", f.Pass)
+		a.fault(FaultPass, "under pass %q, which was not granted", id)
 	case a.e.Time.After(p.until):
 		a.fault(FaultPass, "after the pass of %s ended", p.person)
 	case a.e.Actor != PersonActor(p.person):
 		a.fault(FaultPass, "by %s under the pass of %s", a.e.Actor, p.person)
 	}
-	s.Reads = append(s.Reads, a.index)
 }

@@ -14,7 +14,7 @@ var All = []Facts{
 	&KeyVouched{}, &FoundingSigned{}, &KeyProved{}, &EnrolmentRenewed{},
 	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &ApprovalGiven{}, &RequestOverridden{}, &GrantAllowed{}, &GrantExtended{}, &CertificateIssued{},
 	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &SessionBlind{}, &SessionSighted{}, &SessionHead{}, &HostKeyMismatch{},
-	&TranscriptStored{}, &TranscriptRead{}, &StrangersSummed{},
+	&TranscriptStored{}, &TranscriptRead{}, &SessionWatched{}, &SessionUnwatched{}, &StrangersSummed{},
 	&TOTPEnrolled{}, &TOTPRemoved{}, &TOTPUsed{}, &TOTPRefused{}, &TOTPLocked{}, &TOTPUnlocked{},
 	&Revoked{},
 	&KeyUnlocked{}, &PersonLocked{}, &PersonUnlocked{}, &ClockAccepted{},
@@ -271,6 +271,10 @@ type SessionOpened struct {
 	Used        Used           `json:"used"`
 	// Opener is the fingerprint of the hardware key that the request was signed with, where the grant was extended or overridden with another.
 	Opener string `json:"opener,omitempty"`
+	// WatchedBy are people and groups, as the policy writes them, of whom one has to watch: while nobody does, the person's input goes no further than the jump.
+	WatchedBy []string `json:"watched_by,omitempty"`
+	// Quiet says that the person isn't told who watches.
+	Quiet bool `json:"quiet,omitempty"`
 }
 
 // Keys are the hardware keys that the session stands on: when one is revoked, it ends.

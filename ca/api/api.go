@@ -241,6 +241,8 @@ type SessionState struct {
 	Seconds int            `json:"seconds"`
 	// Overridden says that its grant went on without approvals that were missing.
 	Overridden bool `json:"overridden,omitempty"`
+	// Watchers are those who watch it now.
+	Watchers []Watcher `json:"watchers,omitempty"`
 }
 
 // EnrolAsk spends nothing yet: it shows the invite's secret and gets a challenge.

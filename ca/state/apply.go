@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -105,6 +106,11 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 		}
 	case *ledger.TranscriptStored:
 		return t.exec(`UPDATE sessions SET stored = 1 WHERE id = $1`, string(s.Session))
+	case *ledger.SessionWatched:
+		return t.exec(`INSERT INTO watches (id, session, person, pass, observer, since) VALUES ($1, $2, $3, $4, $5, $6)`,
+			f.Watch, string(s.Session), strings.TrimPrefix(string(e.Actor), string(ledger.PersonActor(""))), f.Pass, f.Observer, at)
+	case *ledger.SessionUnwatched:
+		return t.exec(`DELETE FROM watches WHERE id = $1`, f.Watch)
 	case *ledger.JumpGap:
 		return t.exec(`UPDATE jumps SET number = $1, fact = '' WHERE name = $2`, f.Got-1, string(s.Jump))
 	}

@@ -39,10 +39,10 @@ CREATE TABLE sessions (id TEXT PRIMARY KEY, request TEXT NOT NULL, n INTEGER NOT
   seconds INTEGER NOT NULL, stored INTEGER NOT NULL) STRICT;
 CREATE INDEX sessions_request ON sessions (request, n);
 CREATE TABLE nonces (nonce TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
-` + liveTables + keyTables + totpTables + lockoutTables + retiredTable + revocationTables + policyTables
+` + liveTables + keyTables + totpTables + lockoutTables + retiredTable + revocationTables + policyTables + watchTable
 
 // projected names the tables of projection, for Rebuild and its test.
-var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "live_places", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused"}
+var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "live_places", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused", "watches"}
 
 // reproject makes the tables anew from the entries if this program projects otherwise than the one that wrote them: a column more
 // needs no migration of its own.

@@ -68,6 +68,7 @@ type line struct {
 	still   bool      // gets no turn
 	old     bool      // keeps an old segment
 	gone    bool      // stored and forgotten
+	watched bool      // somebody looks at it as it arrives: nothing is gathered
 	tries   int       // that failed, since one didn't
 	failing bool      // waits after one that failed
 	backlog int64     // bytes that are durable and not stored; below 0 for the moment in which a frame is read before the journal has told of it
@@ -263,10 +264,28 @@ func (s *Shipper) durable(e journal.Entry) {
 	if l.turning { // the turn sees to it
 		return
 	}
-	if l.backlog >= enough {
+	s.after(l, s.gather(l))
+}
+
+// gather is how long a line that has something may wait for more.
+func (s *Shipper) gather(l *line) time.Duration {
+	if l.watched || l.backlog >= enough {
+		return 0
+	}
+	return gather
+}
+
+// Watched says whether somebody watches the running session: then what is durable goes to the store at once, and is gathered only while a piece is under way.
+func (s *Shipper) Watched(sid journal.SID, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lines[sid]
+	if l == nil {
+		return
+	}
+	l.watched = is
+	if is && l.backlog > 0 && !l.turning {
 		s.after(l, 0)
-	} else {
-		s.after(l, gather)
 	}
 }
 
@@ -437,7 +456,7 @@ func (s *Shipper) follow(l *line, res result, err error) {
 	default:
 		l.tries = 0
 		if l.backlog > 0 {
-			s.after(l, gather-time.Since(l.since))
+			s.after(l, s.gather(l)-time.Since(l.since))
 		}
 		if res.headIn > 0 {
 			s.after(l, res.headIn)
