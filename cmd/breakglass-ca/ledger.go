@@ -17,7 +17,7 @@ import (
 )
 
 func newLedgerCmd(a *app) *cobra.Command {
-	return group("ledger", "Check the ledger", newLedgerVerifyCmd(a))
+	return group("ledger", "Check the ledger", newLedgerVerifyCmd(a), newLedgerTilesCmd(a))
 }
 
 func newLedgerVerifyCmd(a *app) *cobra.Command {
