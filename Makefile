@@ -34,10 +34,13 @@ deps:
 	  DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $(PACKAGES) >&2; \
 	fi
 
-# Stock tools that check us and that Debian 12 has not, or too old: tests look for them here.
-tools:
+# Stock tools that check us and that Debian 12 has not, or too old: tests look for them here, and skip without. They aren't part of our module: their own
+# dependencies are none of ours.
+TOOLS := filippo.io/age/cmd/age@v1.3.2 github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 filippo.io/torchwood/cmd/litewitness@v0.9.0
+
+tools: deps
 	@mkdir -p build/tools
-	GOBIN=$(CURDIR)/build/tools go install filippo.io/age/cmd/age@v1.3.2
+	@for t in $(TOOLS); do n=$${t##*/}; [ -x build/tools/$${n%@*} ] || { echo "installing $$t" >&2; GOFLAGS= GOBIN=$(CURDIR)/build/tools go install $$t; }; done
 
 build: deps
 	@mkdir -p $(BIN)
