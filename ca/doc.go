@@ -283,6 +283,7 @@ type Status struct {
 	OnCall   []OnCallStatus
 	Frozen   *FrozenStatus // nil: all is well
 	Witness  Witnessing
+	Unread   []RecipientFault // what would keep recordings from being read
 }
 
 // Status reads the status.
@@ -307,6 +308,17 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 			return err
 		}
 		st.Recipients = len(r)
+		if len(r) > 0 { // without any, the status says so by itself
+			s, err := c.recipientSet(tx, c.policy.Load(), c.now())
+			if err != nil {
+				return err
+			}
+			age, _, err := tx.Recovery()
+			if err != nil {
+				return err
+			}
+			st.Unread = judgeSet(c.policy.Load(), r, s, age != "")
+		}
 		if st.Jumps, err = c.jumpStatus(tx); err != nil {
 			return err
 		}

@@ -180,6 +180,9 @@ func (s *standsOn) entry(n int64) error {
 		for _, a := range f.Recipients {
 			s.ages[a] = true
 		}
+		if f.Set > 0 {
+			s.want[f.Set] = true
+		}
 		return s.policy(f.Policy)
 	case *ledger.TranscriptRead:
 		s.readers[f.Pass] = true
@@ -400,9 +403,13 @@ func (s *standsOn) machinesAndReaders() error {
 		}
 		s.want[row.Index] = true
 	}
-	recipients, err := s.tx.OfType("recipient.added")
-	if err != nil {
-		return err
+	var recipients []int64
+	for _, typ := range []ledger.Type{"recipient.added", "recipient.rotated", "recovery.set"} {
+		list, err := s.tx.OfType(typ)
+		if err != nil {
+			return err
+		}
+		recipients = append(recipients, list...)
 	}
 	passes, err := s.tx.OfType("pass.granted")
 	if err != nil {
@@ -419,6 +426,14 @@ func (s *standsOn) machinesAndReaders() error {
 		}
 		switch f := e.Facts.(type) {
 		case *ledger.RecipientAdded:
+			if !s.ages[f.Age] {
+				continue
+			}
+		case *ledger.RecipientRotated:
+			if !s.ages[f.Age] {
+				continue
+			}
+		case *ledger.RecoverySet:
 			if !s.ages[f.Age] {
 				continue
 			}

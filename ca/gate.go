@@ -118,7 +118,12 @@ func (c *CA) finishPrepared(ctx context.Context, id, armored string, from netip.
 			return c.suspend(tx, a, a.key.Counter)
 		}
 		if o.then != nil {
-			return o.then(tx)
+			if err := o.then(tx); err != nil {
+				return err
+			}
+		}
+		if changesSet(o.facts) {
+			return c.thenRecordSet(tx)
 		}
 		return nil
 	})

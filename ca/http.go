@@ -127,6 +127,10 @@ func (c *CA) Handler() http.Handler {
 	ask("POST /v1/recipients/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
 		return c.signRecipient(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
 	}))
+	ask("POST /v1/recipients/rotation", with(func(k *call, q *api.RotationAsk) (any, error) { return c.rotateRecipient(k.Context(), q, k.from) }))
+	ask("POST /v1/recipients/rotation/{id}/signature", with(func(k *call, q *api.Signed) (any, error) {
+		return c.signRotateRecipient(k.Context(), k.PathValue("id"), q.SSHSIG, k.from)
+	}))
 	on("GET /v1/unlocks", 0, func(k *call) (any, error) { return c.unlocks(k.Context(), k.who) })
 	ask("POST /v1/totp/seed", with(func(k *call, q *api.TOTPSeedAsk) (any, error) { return c.totpSeed(q, k.from) }))
 	ask("POST /v1/totp", with(func(k *call, q *api.TOTPAsk) (any, error) { return c.totp(k.Context(), q, k.from) }))
@@ -135,7 +139,7 @@ func (c *CA) Handler() http.Handler {
 	}))
 	ask("POST /v1/orders", with(func(k *call, q *api.OrderAsk) (any, error) { return c.order(k.Context(), q, k.from) }))
 	ask("POST /v1/orders/{id}/signature", with(func(k *call, q *api.SignedOrder) (any, error) {
-		return c.signOrder(k.Context(), k.PathValue("id"), q.SSHSIG, string(q.Hosts), k.from)
+		return c.signOrder(k.Context(), k.PathValue("id"), q, k.from)
 	}))
 	on("GET /v1/krl", 0, func(k *call) (any, error) { // public; hosts behind one address ask in the same minute, and it is made once a second
 		b, err := c.KRL(k.Context())

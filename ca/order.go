@@ -28,8 +28,9 @@ type order struct {
 	done *api.OrderDone // what the answer says beside act and target
 	// after, if set, runs once the entry is durable, or may be (state.ErrUnknown): it does only what is true either way, or looks.
 	after func()
-	// imported is the import that was sent beside the signature.
+	// imported is the import, and recovery the recipient, that was sent beside the signature.
 	imported imported
+	recovery string
 }
 
 // ordered is an act: what its target looks like, what else it takes, and what it does.
@@ -65,6 +66,10 @@ func (c *CA) ordered(act string) (ordered, bool) {
 		return ordered{target: isRotation, reason: true, do: c.orderRetire}, true
 	case statement.OrderImportHosts:
 		return ordered{target: isImport, detail: true, do: c.orderImport}, true
+	case statement.OrderRemoveRecipients:
+		return ordered{target: isPerson, reason: true, stops: true, do: c.orderRemoveRecipients}, true
+	case statement.OrderSetRecovery:
+		return ordered{target: isRecovery, reason: true, do: c.orderRecovery}, true
 	case statement.OrderClockAccept:
 		return ordered{target: isClock, reason: true, do: c.orderClock}, true
 	}
@@ -117,14 +122,14 @@ func (c *CA) order(ctx context.Context, q *api.OrderAsk, from netip.Addr) (*api.
 	return c.begin(ctx, q.Person, from, &statement.Order{Act: q.Act, Target: q.Target, Reason: q.Reason, Detail: q.Detail, Sources: []string{from.String()}}, nil)
 }
 
-// signOrder takes the signature of an order and, of an import, the hosts' text.
-func (c *CA) signOrder(ctx context.Context, id, armored, hosts string, from netip.Addr) (*api.OrderDone, error) {
+// signOrder takes the signature of an order and what goes beside it.
+func (c *CA) signOrder(ctx context.Context, id string, q *api.SignedOrder, from netip.Addr) (*api.OrderDone, error) {
 	o := &order{}
 	var read imported
-	err := c.finishPrepared(ctx, id, armored, from, statement.KindOrder, func(a *act) {
-		read = c.readImport(a.ch.st.(*statement.Order), hosts)
+	err := c.finishPrepared(ctx, id, q.SSHSIG, from, statement.KindOrder, func(a *act) {
+		read = c.readImport(a.ch.st.(*statement.Order), string(q.Hosts))
 	}, func(tx *state.Tx, a *act) (outcome, error) {
-		*o = order{Order: a.ch.st.(*statement.Order), act: a, imported: read}
+		*o = order{Order: a.ch.st.(*statement.Order), act: a, imported: read, recovery: q.Recovery}
 		o.done = &api.OrderDone{Act: o.Act, Target: o.Target}
 		what, _ := c.ordered(o.Act)
 		if p, err := c.mayOrder(tx, o, what); err != nil || p != nil {

@@ -51,6 +51,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.strangers.run(ctx) })
+	wg.Go(func() { c.watchRecipients(ctx) })
 	wg.Go(func() { c.metrics.serve(ctx, c.file.Metrics.Listen) })
 	wg.Go(func() { c.watchGeo(ctx) })
 	wg.Go(func() { c.sweepWatches(ctx) })

@@ -307,11 +307,11 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		}
 		return no("address_unknown", fmt.Sprintf("the policy knows %s by name only, and no name server answers for it", what))
 	}
-	recipients, err := c.recipients(tx, p)
+	recipients, err := c.recipientSet(tx, p, now)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if len(recipients) == 0 {
+	if len(recipients.readers) == 0 {
 		return no(api.CodeNoRecipient, "nobody could read the recording: no reader of the policy has run `breakglass reviewer init`")
 	}
 	n, err := tx.NextSession(r.ID)
@@ -333,12 +333,11 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	if r.Key != f.Used.Touch.Key {
 		f.Opener = r.Key
 	}
-	for _, rc := range recipients {
-		f.Recipients = append(f.Recipients, rc.Age)
-		if !slices.Contains(f.Readers, rc.Person) {
-			f.Readers = append(f.Readers, rc.Person)
-		}
+	// The set is in the ledger before the session that names it; here, if time or another policy changed it and nothing else came since.
+	if recipients, f.Set, err = c.recordSet(tx); err != nil {
+		return nil, nil, nil, err
 	}
+	f.Recipients, f.Readers = recipients.ages, recipients.readers
 	source = c.through(p, s, f, &host, &r, jumpKey, source, now)
 	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now)
 	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},

@@ -186,6 +186,9 @@ type Audit struct {
 	invites     map[statement.Hash]*InviteCreated
 	jumps       map[name.Jump]*machine
 	recipients  map[string]name.Person
+	recovery    string // the recovery key's recipient, "" before the first
+	set         *RecipientsChanged
+	setAt       int64 // its index
 	passes      map[string]pass
 	grants      map[name.RequestID]*Grant
 	sessions    map[name.SessionID]*Session
@@ -324,6 +327,14 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.keySuspended(f)
 	case *RecipientAdded:
 		a.recipientAdded(f)
+	case *RecipientRotated:
+		a.recipientRotated(f)
+	case *RecipientsRemoved:
+		a.recipientsRemoved(f)
+	case *RecoverySet:
+		a.recoverySet(f)
+	case *RecipientsChanged:
+		a.recipientsChanged(f)
 	case *PassGranted:
 		a.passGranted(f)
 	case *RequestOpened:

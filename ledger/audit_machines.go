@@ -296,22 +296,6 @@ func (a *Audit) sessionCertificate(g *Grant, f *SessionOpened) {
 	a.serial(c, true)
 }
 
-// sealedTo demands that the transcript can be read, and by those alone whom the answer names.
-func (a *Audit) sealedTo(f *SessionOpened) {
-	if len(f.Recipients) == 0 {
-		a.fault(FaultSession, "nobody could read its transcript")
-	}
-	for _, r := range f.Recipients {
-		p, ok := a.recipients[r]
-		if !ok && a.cfg.Part {
-			continue
-		}
-		if !ok || !slices.Contains(f.Readers, p) {
-			a.fault(FaultSession, "sealed to a recipient that is no reader's")
-		}
-	}
-}
-
 // sessionRefused carries the jump's question where it was one.
 func (a *Audit) sessionRefused() {
 	if a.e.Statement != "" {

@@ -144,19 +144,6 @@ func (a *Audit) keySuspended(f *KeySuspended) {
 	k.suspended, k.suspension, k.seen = true, EntryHash(a.raw), f.Seen
 }
 
-func (a *Audit) recipientAdded(f *RecipientAdded) {
-	var st statement.Recipient
-	key, _ := a.human(&st, nil, true)
-	if key == nil {
-		return
-	}
-	if st.Age != f.Age || st.Sealed != f.Sealed {
-		a.fault(FaultStatement, "another recipient was signed for")
-		return
-	}
-	a.recipients[f.Age] = key.Person
-}
-
 func (a *Audit) passGranted(f *PassGranted) {
 	var st statement.Pass
 	key, t := a.human(&st, nil, true)

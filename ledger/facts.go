@@ -10,7 +10,7 @@ import (
 // All lists one value of every facts type. It is read only.
 var All = []Facts{
 	&SiteCreated{}, &SiteChanged{}, &PolicyAdopted{}, &Founding{}, &CAStarted{}, &CAStopped{},
-	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
+	&InviteCreated{}, &KeyEnrolled{}, &KeySuspended{}, &RecipientAdded{}, &RecipientRotated{}, &RecipientsRemoved{}, &RecoverySet{}, &RecipientsChanged{}, &PassGranted{}, &JumpJoined{}, &JumpGap{},
 	&KeyVouched{}, &FoundingSigned{}, &KeyProved{}, &EnrolmentRenewed{},
 	&RequestOpened{}, &RequestDenied{}, &ActDenied{}, &ApprovalGiven{}, &RequestOverridden{}, &GrantAllowed{}, &GrantExtended{}, &CertificateIssued{},
 	&SessionOpened{}, &SessionRefused{}, &SessionEnded{}, &SessionCrashed{}, &SessionBlind{}, &SessionSighted{}, &SessionHead{}, &HostKeyMismatch{},
@@ -264,8 +264,9 @@ type SessionOpened struct {
 	Grace       int            `json:"grace_seconds,omitempty"` // how long it may run without the CA's sign of life
 	Budget      int64          `json:"budget,omitempty"`        // bytes that it may carry, both ways together; each extension brings as much again
 	Forwards    []string       `json:"forwards,omitempty"`
-	Recipients  []string       `json:"recipients"` // age recipients
-	Readers     []name.Person  `json:"readers"`    // whose they are
+	Recipients  []string       `json:"recipients"`    // age recipients
+	Readers     []name.Person  `json:"readers"`       // whose they are; the recovery key's is nobody's
+	Set         int64          `json:"set,omitempty"` // the recipients.changed entry that names them
 	Policy      statement.Hash `json:"policy"`
 	Rule        name.Rule      `json:"rule"`
 	Used        Used           `json:"used"`

@@ -35,6 +35,7 @@
 //	POST /v1/passes/{id}/signature    Signed         → PassState
 //	POST /v1/recipients               RecipientAsk   → Challenge
 //	POST /v1/recipients/{id}/signature Signed        → RecipientState
+//	POST /v1/recipients/rotation      RotationAsk    → Challenge, and …/rotation/{id}/signature Signed → RecipientState
 //	POST /v1/orders                   OrderAsk       → Challenge: an operator's order (orders.go)
 //	POST /v1/orders/{id}/signature    SignedOrder    → OrderDone
 //	POST /v1/requests/{id}/kill       (pass) StopAsk → Stopped
@@ -299,6 +300,14 @@ type PassState struct {
 // RecipientAsk offers an age public key.
 type RecipientAsk struct {
 	Person string `json:"person"`
+	Age    string `json:"age"`
+	Sealed string `json:"sealed"`
+}
+
+// RotationAsk puts a new age public key in the place of one of the person's.
+type RotationAsk struct {
+	Person string `json:"person"`
+	Old    string `json:"old"`
 	Age    string `json:"age"`
 	Sealed string `json:"sealed"`
 }

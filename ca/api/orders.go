@@ -39,12 +39,17 @@ type OrderDone struct {
 	Left    *Left    `json:"left,omitempty"`
 	// Import: the hosts that are new.
 	Imported []name.Host `json:"imported,omitempty"`
+	// Removal of a person's recipients: those, and how many readers are left.
+	Removed []string `json:"removed,omitempty"`
+	Readers int      `json:"readers,omitempty"`
 }
 
-// SignedOrder is a signed order and, of an import, the hosts' text, whose SHA-256 the order names.
+// SignedOrder is a signed order and what goes beside it: of an import the hosts' text, whose SHA-256 the order names.
 type SignedOrder struct {
 	SSHSIG string `json:"sshsig"`
 	Hosts  []byte `json:"hosts,omitempty"` // base64: it has lines
+	// Recovery is the age recipient that an order sets, whose fingerprint the order names.
+	Recovery string `json:"recovery,omitempty"`
 }
 
 // Stopped is what a revocation put an end to.

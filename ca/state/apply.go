@@ -41,8 +41,8 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 		return t.applyLockout(idx, raw, e)
 	case *ledger.TOTPEnrolled, *ledger.TOTPRemoved, *ledger.TOTPUsed, *ledger.TOTPRefused, *ledger.TOTPLocked, *ledger.TOTPUnlocked:
 		return t.applyTOTP(idx, raw, e)
-	case *ledger.RecipientAdded:
-		return t.exec(`INSERT OR REPLACE INTO recipients (age, idx, person) VALUES ($1, $2, $3)`, f.Age, idx, string(s.Person))
+	case *ledger.RecipientAdded, *ledger.RecipientRotated, *ledger.RecipientsRemoved, *ledger.RecoverySet, *ledger.RecipientsChanged:
+		return t.applyRecipients(idx, e)
 	case *ledger.PassGranted:
 		return t.exec(`INSERT INTO passes (id, holder, person, key, until) VALUES ($1, $2, $3, $4, $5)`, f.Pass, f.Holder, string(s.Person), f.Touch.Key, f.Until.UnixMicro())
 	case *ledger.JumpJoined:

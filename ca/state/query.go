@@ -51,30 +51,6 @@ func (t *Tx) Invite(h statement.Hash) (i Invite, err error) {
 	return i, err
 }
 
-// Recipient is an age public key and whose it is.
-type Recipient struct {
-	Age    string
-	Index  int64
-	Person name.Person
-}
-
-func (t *Tx) Recipients() ([]Recipient, error) {
-	rows, err := t.tx.Query(`SELECT age, idx, person FROM recipients ORDER BY idx`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []Recipient
-	for rows.Next() {
-		var r Recipient
-		if err := rows.Scan(&r.Age, &r.Index, &r.Person); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, rows.Err()
-}
-
 // Pass is a reading pass.
 type Pass struct {
 	ID     string

@@ -22,6 +22,7 @@ func lived(t *testing.T) *ledgertest.Log {
 	j := l.Join("jump-a")
 	l.Recipient(bob, "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p")
 	l.Recipient(alice, "age1alice") // outlives bob's revocation
+	recipients(l, alice)
 	pass := l.Pass(bob)
 	g := l.Grant(alice, nil)
 	s := l.Open(g, j, []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}, []name.Person{"bob"})
@@ -79,6 +80,22 @@ func lived(t *testing.T) *ledgertest.Log {
 	codes(l, alice, bob)
 	policies(l, alice)
 	return l
+}
+
+// recipients are some that were rotated or removed, a recovery key after another, and the sets that followed. The signatures are the audit's to judge.
+func recipients(l *ledgertest.Log, alice *ledgertest.Person) {
+	of := ledger.Subject{Person: "alice", Key: alice.Fingerprint}
+	by := func(p name.Person, f ledger.Facts) {
+		l.Append(&ledger.Entry{Actor: ledger.PersonActor("alice"), Subject: ledger.Subject{Person: p, Key: of.Key}, Facts: f})
+	}
+	by("alice", &ledger.RecipientRotated{Old: "age1alice", Age: "age1anew", Sealed: "hardware"})
+	by("carol", &ledger.RecipientAdded{Age: "age1carol", Sealed: "passphrase"})
+	by("alice", &ledger.RecipientsRemoved{Person: "carol", Ages: []string{"age1carol"}, Why: "her laptop is gone"})
+	by("alice", &ledger.RecoverySet{Age: "age1paper", Why: "the first"})
+	by("alice", &ledger.RecoverySet{Age: "age1other", Old: "age1paper", Why: "another paper"})
+	for _, set := range [][]ledger.SealedTo{{{Age: "SHA256:a", Person: "alice"}}, {{Age: "SHA256:b", Person: "alice", Lapsed: true}, {Age: "SHA256:r"}}} {
+		l.Append(&ledger.Entry{Actor: ledger.ActorCA, Facts: &ledger.RecipientsChanged{Sealed: set, LeftOut: []ledger.LeftOut{{Age: "SHA256:c", Person: "bob", Why: ledger.LeftOutLapsed}}}})
+	}
 }
 
 // policies are one that was adopted in pieces, and one that is signed and not adopted.

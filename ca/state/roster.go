@@ -37,7 +37,8 @@ func rosterStands(f ledger.Facts) bool {
 	switch f.(type) {
 	case *ledger.RequestOpened, *ledger.RequestDenied, *ledger.ActDenied, *ledger.ApprovalGiven, *ledger.RequestOverridden, *ledger.GrantAllowed, *ledger.GrantExtended,
 		*ledger.CertificateIssued, *ledger.PassGranted, *ledger.SessionOpened, *ledger.SessionRefused, *ledger.SessionEnded, *ledger.SessionCrashed, *ledger.SessionBlind, *ledger.SessionSighted, *ledger.SessionHead,
-		*ledger.HostKeyMismatch, *ledger.TranscriptStored, *ledger.TranscriptRead, *ledger.SessionWatched, *ledger.SessionUnwatched, *ledger.StrangersSummed, *ledger.JumpGap, *ledger.TOTPUsed, *ledger.TOTPRefused:
+		*ledger.HostKeyMismatch, *ledger.TranscriptStored, *ledger.TranscriptRead, *ledger.SessionWatched, *ledger.SessionUnwatched, *ledger.StrangersSummed, *ledger.JumpGap, *ledger.TOTPUsed, *ledger.TOTPRefused,
+		*ledger.RecipientsChanged:
 		return true
 	}
 	return false

@@ -22,7 +22,9 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 const projection = `
 CREATE TABLE facts_of_site (one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, site TEXT NOT NULL, policy_idx INTEGER NOT NULL, policy TEXT NOT NULL, founded INTEGER NOT NULL) STRICT;
 CREATE TABLE invites (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL) STRICT;
-CREATE TABLE recipients (age TEXT PRIMARY KEY, idx INTEGER NOT NULL, person TEXT NOT NULL) STRICT;
+CREATE TABLE recipients (age TEXT PRIMARY KEY, idx INTEGER NOT NULL, person TEXT NOT NULL, sealed TEXT NOT NULL) STRICT;
+CREATE TABLE recovery (one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, age TEXT NOT NULL) STRICT;
+CREATE TABLE recipient_set (one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, facts TEXT NOT NULL) STRICT;
 CREATE TABLE passes (id TEXT PRIMARY KEY, holder TEXT NOT NULL UNIQUE, person TEXT NOT NULL, key TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
 CREATE TABLE jumps (name TEXT PRIMARY KEY, idx INTEGER NOT NULL, jump TEXT NOT NULL, number INTEGER NOT NULL, fact TEXT NOT NULL) STRICT;
 CREATE TABLE requests (id TEXT PRIMARY KEY, state TEXT NOT NULL, kind TEXT NOT NULL, of TEXT NOT NULL, person TEXT NOT NULL, login TEXT NOT NULL, host TEXT NOT NULL, reason TEXT NOT NULL,
@@ -42,7 +44,7 @@ CREATE TABLE nonces (nonce TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
 ` + liveTables + keyTables + totpTables + lockoutTables + retiredTable + revocationTables + policyTables + watchTable
 
 // projected names the tables of projection, for Rebuild and its test.
-var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "passes", "jumps", "requests", "live_places", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused", "watches"}
+var projected = []string{"facts_of_site", "policies", "invites", "keys", "foundings", "recipients", "recovery", "recipient_set", "passes", "jumps", "requests", "live_places", "approvals", "sessions", "nonces", "totp", "totp_used", "refusals", "lockouts", "suspensions", "clock", "revocations", "sessioncerts", "retired_keys", "policy_pieces", "policy_signed", "policy_refused", "watches"}
 
 // reproject makes the tables anew from the entries if this program projects otherwise than the one that wrote them: a column more
 // needs no migration of its own.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,6 +90,9 @@ func TestDatabasesOfFormerVersions(t *testing.T) {
 			t.Errorf("schema %d: after the migration other tables than its entries give:\n%s", n, d)
 		}
 		for _, table := range projected {
+			if slices.Contains(laterTables, table) { // a database of then has no entry that fills it
+				continue
+			}
 			if len(live[table]) == 0 {
 				t.Errorf("schema %d: %s is empty", n, table)
 			}
@@ -106,6 +110,9 @@ func TestDatabasesOfFormerVersions(t *testing.T) {
 		}
 	}
 }
+
+// laterTables are projected from entries of types that came after the fixtures were written.
+var laterTables = []string{"watches", "recovery", "recipient_set"}
 
 // A migration that fails leaves the database as the version before wrote it.
 func TestAMigrationThatFailsChangesNothing(t *testing.T) {

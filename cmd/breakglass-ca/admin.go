@@ -67,6 +67,10 @@ func adminHandler(c *ca.CA) http.Handler {
 		s, err := c.Status(r.Context())
 		adminAnswer(w, s, err)
 	})
+	mux.HandleFunc("GET /admin/recipients", func(w http.ResponseWriter, r *http.Request) {
+		l, err := c.Recipients(r.Context())
+		adminAnswer(w, l, err)
+	})
 	mux.HandleFunc("GET /admin/policy", func(w http.ResponseWriter, r *http.Request) {
 		s, err := c.PolicyState(r.Context(), true)
 		adminAnswer(w, s, err)

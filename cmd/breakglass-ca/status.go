@@ -50,8 +50,10 @@ type statusJSON struct {
 	Rootless   []string     `json:"models_without_root,omitempty"`
 	OnCall     []onCall     `json:"oncall,omitempty"`
 	Databases  []geoJSON    `json:"geo,omitempty"`
-	Frozen     *frozenJSON  `json:"frozen,omitempty"` // nothing is issued
-	Witness    witnessJSON  `json:"witnesses"`
+	// Unread is what would keep recordings from being read, as recipients check says it.
+	Unread  []ca.RecipientFault `json:"recipient_findings,omitempty"`
+	Frozen  *frozenJSON         `json:"frozen,omitempty"` // nothing is issued
+	Witness witnessJSON         `json:"witnesses"`
 }
 
 // witnessJSON is how the witnesses stand.
@@ -99,7 +101,7 @@ type jumpStatus struct {
 
 func statusOfCA(s *ca.Status) statusJSON {
 	out := statusJSON{s.Name, s.Profile, s.Origin, s.Founded, s.Policy, s.Addresses, s.Entries, s.Checkpoint, s.Keys, s.Recipients, s.OpenSessions,
-		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s), frozenOf(s.Frozen), witnessesOf(s.Witness)}
+		time.Time{}, []jumpStatus{}, nil, s.Rootless, nil, geoOf(s), s.Unread, frozenOf(s.Frozen), witnessesOf(s.Witness)}
 	if s.Founding != nil {
 		out.Missing = s.Founding.Missing
 	}
@@ -162,6 +164,9 @@ func (a *app) printStatus(s *ca.Status) {
 		line("recipients", "none: no session can be opened until a reader runs `breakglass reviewer init`")
 	} else {
 		line("recipients", "%d", s.Recipients)
+	}
+	for _, f := range s.Unread {
+		line("", "%s (%s)", f.Text, f.Hint)
 	}
 	for i, s := range geoLines(s.Geo) {
 		line([]string{"geo", ""}[min(i, 1)], "%s", s)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"breakglass/internal/name"
@@ -20,11 +21,13 @@ import (
 type reading struct {
 	pins, why string
 	force     bool
+	recovery  bool
 }
 
 func (r *reading) flags(c *cobra.Command, why string) {
 	c.Flags().StringVar(&r.pins, "trust", "", "read out of a bundle's file, checked against this pins file")
 	c.Flags().StringVar(&r.why, "why", why, "why it is read (recorded)")
+	c.Flags().BoolVar(&r.recovery, "recovery", false, "open a bundle with the recovery sheets, typed in")
 	c.Flags().BoolVar(&r.force, "force", false, "go on though it does not verify")
 }
 
@@ -56,10 +59,26 @@ more than show text. A recording that does not verify is not played, unless --fo
 	return c
 }
 
+// readingIdentities are the reader's own, or the recovery key: that is for bundles alone, for the CA hands envelopes to readers.
+func (a *app) readingIdentities(ctx context.Context, arg string, how reading) ([]age.Identity, error) {
+	if !how.recovery {
+		return a.identities(ctx)
+	}
+	if !isFile(arg, how.pins) {
+		return nil, withStatus(exitUsage, errors.New("--recovery reads a bundle's file"), "breakglass bundle --envelope "+arg+" -o FILE   by a reader; or the second copy, with the envelope in it")
+	}
+	k, err := a.recoveryKey(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer k.Wipe()
+	return []age.Identity{k.Identity()}, nil
+}
+
 // read verifies a recording, opens it, and hands it to show. It believes no part of it that is not proven: a stream and an envelope that belong together can be
 // made by anybody who knows the readers' public keys.
 func (a *app) read(ctx context.Context, arg string, how reading, show func(*transcript.Reader) error) error {
-	ids, err := a.identities(ctx)
+	ids, err := a.readingIdentities(ctx, arg, how)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ use it where nothing else will do, and destroy it (shred -u FILE).`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.reviewerExport(cmd.Context(), out) },
 	}
 	export.Flags().StringVarP(&out, "output", "o", "", "file to write; it must not be there")
-	c.AddCommand(init, add, show, export)
+	c.AddCommand(init, add, newReviewerRotateCmd(a), show, export)
 	return c
 }
 

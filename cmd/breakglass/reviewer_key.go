@@ -128,7 +128,7 @@ func (a *app) reviewerAddKey(ctx context.Context) error {
 	}
 	defer o.wipe()
 	if o.box == nil {
-		return withHint(errors.New("your identity is sealed by a passphrase, which opens it wherever you are"), "move it away (keep it: it reads what was sealed to it), then: breakglass reviewer init")
+		return withHint(errors.New("your identity is sealed by a passphrase, which opens it wherever you are"), "breakglass reviewer rotate   makes another, sealed under your keys")
 	}
 	further, err := a.furtherKeys(ctx, who, &o.box.File)
 	if err != nil {

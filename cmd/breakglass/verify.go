@@ -17,7 +17,7 @@ import (
 
 func newVerifyCmd(a *app) *cobra.Command {
 	var pins string
-	var sealed bool
+	var sealed, recovery bool
 	c := &cobra.Command{
 		Use:   "verify ID | verify FILE --trust PINS",
 		Short: "Check a request and its recordings against ledger, keys and signatures",
@@ -32,7 +32,7 @@ A reviewer's identity on this machine opens the recordings too; that is an entry
 The first line is VERIFIED, VERIFIED sealed, VERIFIED-UNTIL (exit 21) or FAILED (exit 20).`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := a.verify(cmd.Context(), args[0], pins, sealed)
+			v, err := a.verify(cmd.Context(), args[0], pins, sealed, recovery)
 			if err != nil {
 				return err
 			}
@@ -45,13 +45,19 @@ The first line is VERIFIED, VERIFIED sealed, VERIFIED-UNTIL (exit 21) or FAILED 
 	}
 	c.Flags().StringVar(&pins, "trust", "", "pins file to check a bundle against (this machine's own, if not given)")
 	c.Flags().BoolVar(&sealed, "sealed", false, "do not open the recordings")
+	c.Flags().BoolVar(&recovery, "recovery", false, "open a bundle's with the recovery sheets, typed in")
 	return c
 }
 
-func (a *app) verify(ctx context.Context, arg, pins string, sealed bool) (*evidence.Verdict, error) {
+func (a *app) verify(ctx context.Context, arg, pins string, sealed, recovery bool) (*evidence.Verdict, error) {
 	var ids []age.Identity
 	var err error
-	if !sealed {
+	switch {
+	case recovery:
+		if ids, err = a.readingIdentities(ctx, arg, reading{pins: pins, recovery: true}); err != nil {
+			return nil, err
+		}
+	case !sealed:
 		if ids, err = a.identitiesIfAny(ctx); err != nil {
 			return nil, err
 		}

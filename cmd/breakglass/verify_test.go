@@ -93,6 +93,12 @@ func (o *offline) bundle(envelopes bool) []byte {
 // run runs the program and gives its status and what it wrote.
 func (o *offline) run(args ...string) (status int, stdout, stderr string) {
 	o.t.Helper()
+	return o.runWith(os.DevNull, args...)
+}
+
+// runWith is run with a file as its stdin.
+func (o *offline) runWith(stdin string, args ...string) (status int, stdout, stderr string) {
+	o.t.Helper()
 	out, err := os.Create(filepath.Join(o.dir, "stdout"))
 	if err != nil {
 		o.t.Fatal(err)
@@ -103,7 +109,7 @@ func (o *offline) run(args ...string) (status int, stdout, stderr string) {
 		o.t.Fatal(err)
 	}
 	defer errs.Close()
-	null, err := os.Open(os.DevNull)
+	null, err := os.Open(stdin)
 	if err != nil {
 		o.t.Fatal(err)
 	}

@@ -224,6 +224,8 @@ func New(k Kind) Statement {
 		return new(Founding)
 	case KindRecipient:
 		return new(Recipient)
+	case KindReadingRotation:
+		return new(ReadingRotation)
 	case KindPass:
 		return new(Pass)
 	case KindApproval:

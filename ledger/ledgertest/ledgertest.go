@@ -79,6 +79,7 @@ type Log struct {
 	pieces  map[statement.Hash]bool
 	ids     int
 	waiting map[name.RequestID]*Waiting
+	set     int64                 // the last recipients.changed
 	holders map[string]ssh.Signer // of passes
 }
 
@@ -383,7 +384,7 @@ func (l *Log) Open(g *Grant, j *Jump, recipients []string, readers []name.Person
 	s.Index = l.Append(&ledger.Entry{Actor: ledger.JumpActor(j.Name), Subject: s.Subject, Statement: text, SSHSIG: sig,
 		Facts: &ledger.SessionOpened{Door: "preamble", Peer: Source, SSHSession: strings.Repeat("ab", 32), Serial: g.Certificate.Serial, Key: Line(key.PublicKey()),
 			Certificate: Line(crt), Via: via, Addresses: []string{"127.0.0.1:22"}, HostKeys: []string{Line(NewKey(l.T).PublicKey())}, Until: ledger.At(g.Until),
-			IdleSeconds: 900, Recipients: recipients, Readers: readers, Policy: l.policy, Rule: "test", Used: g.Used}})
+			IdleSeconds: 900, Recipients: recipients, Readers: readers, Set: l.set, Policy: l.policy, Rule: "test", Used: g.Used}})
 	s.Entry = l.Entries[s.Index]
 	return s
 }

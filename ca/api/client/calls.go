@@ -65,6 +65,15 @@ func (c *Client) Recipient(ctx context.Context, q api.RecipientAsk) (*api.Challe
 	return post[api.Challenge](ctx, c, "/v1/recipients", q)
 }
 
+// Rotate puts a recipient in the place of one.
+func (c *Client) Rotate(ctx context.Context, q api.RotationAsk) (*api.Challenge, error) {
+	return post[api.Challenge](ctx, c, "/v1/recipients/rotation", q)
+}
+
+func (c *Client) SignRotation(ctx context.Context, id string, s api.Signed) (*api.RecipientState, error) {
+	return post[api.RecipientState](ctx, c, "/v1/recipients/rotation/"+segment(id)+"/signature", s)
+}
+
 func (c *Client) SignRecipient(ctx context.Context, id string, s api.Signed) (*api.RecipientState, error) {
 	return post[api.RecipientState](ctx, c, "/v1/recipients/"+segment(id)+"/signature", s)
 }

@@ -23,6 +23,11 @@ func (c *Client) SignImport(ctx context.Context, id string, s api.SignedOrder) (
 	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
 }
 
+// SignRecovery signs an order that sets the recovery key, whose public half goes beside.
+func (c *Client) SignRecovery(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error) {
+	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
+}
+
 // Kill stops a grant or a session, whosever it is; it takes a pass.
 func (c *Client) Kill(ctx context.Context, id name.RequestID, q api.StopAsk) (*api.Stopped, error) {
 	return post[api.Stopped](ctx, c, "/v1/requests/"+segment(string(id))+"/kill", q)
