@@ -250,6 +250,8 @@ func siteOf(e *ledger.Entry) *ledger.Site {
 		return &f.Site
 	case *ledger.SiteChanged:
 		return &f.Site
+	case *ledger.SiteSucceeded:
+		return &f.Site
 	}
 	return nil
 }

@@ -91,6 +91,7 @@ type CA struct {
 	frozen  atomic.Pointer[Frozen]
 	thawing sync.Mutex
 	tails   tails
+	follows *lost // the ledger that this one follows; nil: none
 
 	// proposing guards the proposal's file: one at a time.
 	proposing sync.Mutex
@@ -118,6 +119,9 @@ func Open(cfg Config) (*CA, error) {
 	err := notRestoring(cfg.Dir)
 	if err != nil {
 		return nil, err
+	}
+	if f, err := readSuccession(cfg.Dir); err != nil || f != nil {
+		return nil, errors.Join(err, ErrUnsigned)
 	}
 	if c.file, err = readFile(filepath.Join(cfg.Dir, "config.toml")); err != nil {
 		return nil, err
@@ -160,7 +164,7 @@ func Open(cfg Config) (*CA, error) {
 		c.state.Close()
 		return nil, err
 	}
-	if err := c.findFrozen(); err != nil {
+	if err := errors.Join(c.findFrozen(), c.findLost()); err != nil {
 		c.state.Close()
 		return nil, err
 	}
@@ -192,7 +196,7 @@ func (c *CA) loadPolicy() error {
 // Close flushes the strangers' sum and closes the state.
 func (c *CA) Close() error {
 	c.strangers.flush()
-	return c.state.Close()
+	return errors.Join(c.state.Close(), c.follows.close())
 }
 
 // Rebuild makes every table anew from the ledger.

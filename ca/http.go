@@ -268,6 +268,7 @@ func (c *CA) ledgerRoutes(ask func(string, func(*call) (any, error)), on func(st
 	})
 	on("POST "+api.PathTail, api.MaxTailBody, with(func(k *call, q *api.Tail) (any, error) { return c.tail(k.Context(), q, k.who) }))
 	ask("POST "+api.PathSeenHead, with(func(k *call, q *api.SeenHead) (any, error) { return c.seenHead(k.Context(), q.Checkpoint) }))
+	ask("GET "+api.PathSuccession, func(k *call) (any, error) { return c.succession(k.Request) })
 	on("GET /v1/proof/consistency", 0, func(k *call) (any, error) {
 		from, err1 := strconv.ParseInt(k.URL.Query().Get("from"), 10, 64)
 		to, err2 := strconv.ParseInt(k.URL.Query().Get("to"), 10, 64)
@@ -345,6 +346,7 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request, limit int64, limited 
 	k := &call{Request: r, w: w, from: addr(r.RemoteAddr), over: func() {}}
 	defer func() { k.over() }()
 	w.Header().Set(api.HeaderVersion, strconv.Itoa(api.Version))
+	w.Header().Set(api.HeaderOrigin, c.keys.ledger.Name())
 	version, err := clientVersion(r)
 	if err != nil {
 		c.problem(w, r, err)

@@ -230,15 +230,15 @@ func (r *Restored) ledger(ctx context.Context, cfg RestoreConfig) (err error) {
 	if r.Report, err = ledger.Verify(s.Entries(), r.Manifest.Checkpoint, site.LedgerKey); err != nil {
 		return err
 	}
-	if err := r.Report.Err(); err != nil && r.broken() {
+	if err := r.Report.Err(); err != nil && broken(r.Report) {
 		return fmt.Errorf("%w: %w", ErrBackup, err)
 	}
 	return state.Import(ctx, cfg.Dir, site.Origin, s.Entries(), r.Report.Checkpoint, restoreBatch)
 }
 
 // broken says that a fault is one of the copy. Others are of what happened, and came with it: a gap in a jump's facts doesn't keep anybody from restoring.
-func (r *Restored) broken() bool {
-	return slices.ContainsFunc(r.Report.Findings, func(f ledger.Finding) bool {
+func broken(r *ledger.Report) bool {
+	return slices.ContainsFunc(r.Findings, func(f ledger.Finding) bool {
 		return f.Index < 0 || f.Code == ledger.FaultRoot || f.Code == ledger.FaultCheckpoint || f.Code == ledger.FaultOrder || f.Code == ledger.FaultMalformed
 	})
 }

@@ -196,7 +196,7 @@ func (c *CA) Resume(ctx context.Context, q *ResumeAsk) error {
 	}
 	if f.Why == FrozenForked {
 		return &api.Problem{Status: 409, Code: api.CodeForked, Detail: "the ledger is forked: jumps and clients would follow nothing that it adds",
-			Next: []string{"breakglass-ca restore BACKUP --dir NEWDIR     where the backup is older than the fork: the jumps bring the rest", "else there is only a new ledger: call the founders"}}
+			Next: []string{"breakglass-ca restore BACKUP --dir NEWDIR     where the backup is older than the fork: the jumps bring the rest", "else a succession: breakglass-ca succeed init --help"}}
 	}
 	var waits []name.Jump
 	lost := int64(0)

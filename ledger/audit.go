@@ -175,6 +175,9 @@ type Audit struct {
 
 	site        *Site
 	founded     bool
+	succeeded   *SiteSucceeded // the first entry, of a ledger that follows a lost one
+	carried     []Carried      // what it carried over
+	carriedOver bool
 	policy      statement.Hash
 	policies    map[statement.Hash]string
 	pieces      map[statement.Hash]string // of policies' texts
@@ -284,13 +287,22 @@ func (a *Audit) Add(index int64, raw []byte) {
 		a.fault(FaultMalformed, "not written as this ledger writes")
 		return
 	}
-	if _, first := e.Facts.(*SiteCreated); first != (a.site == nil) {
+	_, first := e.Facts.(*SiteCreated)
+	if _, succeeds := e.Facts.(*SiteSucceeded); succeeds {
+		first = true
+	}
+	if first != (a.site == nil) {
 		if first {
 			a.fault(FaultOrder, "a second beginning")
 		} else {
 			a.fault(FaultOrder, "stands before site.created")
 		}
 		return
+	}
+	switch e.Facts.(type) {
+	case *SiteSucceeded, *PolicyText, *PolicyAdopted, *KeyCarried, *RecipientCarried:
+	default:
+		a.allCarried()
 	}
 	switch f := e.Facts.(type) {
 	case *SiteCreated:
@@ -398,6 +410,12 @@ func (a *Audit) Add(index int64, raw []byte) {
 	case *CAStarted:
 		a.caStarted(f)
 	case *CAStopped:
+	case *SiteSucceeded:
+		a.siteSucceeded(f)
+	case *KeyCarried:
+		a.keyCarried(f)
+	case *RecipientCarried:
+		a.recipientCarried(f)
 	case *CARestored:
 		a.restored(f)
 	default:

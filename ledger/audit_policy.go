@@ -74,6 +74,10 @@ func (a *Audit) policyAdopted(f *PolicyAdopted) {
 		if a.policy != (statement.Hash{}) {
 			a.fault(FaultKey, "adopts a policy without its owners' signatures, and it is not the first")
 		}
+	case AdoptedBySuccession:
+		if a.policy != (statement.Hash{}) || a.succeeded == nil || a.succeeded.Policy != f.SHA256 {
+			a.fault(FaultKey, "adopts a policy that no founder signed for this succession")
+		}
 	case AdoptedByOwners:
 		if ok && policytext.Shortened(f.Diff) {
 			a.shortened(f, text)

@@ -19,7 +19,7 @@ var All = []Facts{
 	&Revoked{},
 	&KeyUnlocked{}, &PersonLocked{}, &PersonUnlocked{}, &ClockAccepted{},
 	&PolicyText{}, &PolicySigned{}, &PolicyRefused{}, &PolicyImported{},
-	&CARestored{},
+	&CARestored{}, &SiteSucceeded{}, &KeyCarried{}, &RecipientCarried{},
 }
 
 // Site is what a client, a jump and a host have to know of the installation; all keys are public halves. The first of

@@ -4,8 +4,10 @@ import "breakglass/internal/statement"
 
 // How a policy came into force.
 const (
-	AdoptedAtInit   = "init"   // unsigned: the first, or the founders' word stands for it
-	AdoptedByOwners = "owners" // as many owners of the policy before it signed as that one wants
+	AdoptedAtInit = "init" // unsigned: the first, or the founders' word stands for it
+	// AdoptedBySuccession: the founders who signed the succession signed its hash.
+	AdoptedBySuccession = "succession"
+	AdoptedByOwners     = "owners" // as many owners of the policy before it signed as that one wants
 )
 
 // PolicyText is a piece of a policy's text (internal/policytext.Cut): a text that is longer than an entry stands in several. A piece is stored once.

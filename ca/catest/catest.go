@@ -110,9 +110,10 @@ type CA struct {
 	Address string
 	Pins    api.Pins
 
-	cfg  Config
-	stop context.CancelFunc
-	done chan error
+	cfg    Config
+	makers ca.FileAttestation
+	stop   context.CancelFunc
+	done   chan error
 }
 
 // Reason is long enough for every policy.
@@ -143,6 +144,7 @@ func New(t testing.TB, cfg Config) *CA {
 		Must(t, os.WriteFile(makers.Roots[0], v.RootPEM(), 0o600))
 		Must(t, os.WriteFile(makers.Intermediates[0], v.IntermediatePEM(), 0o600))
 	}
+	c.makers = makers
 	// The address is pinned, so it has to be known before the service listens.
 	free, err := loopback.Addresses(1)
 	Must(t, err)
@@ -262,4 +264,29 @@ func (c *CA) Destroy() {
 	c.T.Helper()
 	mutable(filepath.Join(c.Dir, "store"))
 	Must(c.T, os.RemoveAll(c.Dir))
+}
+
+// Succeed makes the CA that follows a destroyed one, in the same place and at the same address, from a copy of its ledger and its standby keys; it waits for
+// its founders. Signed then waits until it serves.
+func (c *CA) Succeed(from, checkpoint, standby string) (signed func()) {
+	c.T.Helper()
+	cfg := ca.SucceedConfig{Dir: c.Dir, Ledger: from, Checkpoint: checkpoint, LedgerKey: c.Pins.Site.LedgerKey, Standby: standby, Passphrase: []byte(StandbyPassphrase),
+		Listen: append([]string{c.Address}, c.cfg.More...), Geo: c.cfg.Geo, Attestation: c.makers, Seal: c.seal(), Now: time.Now}
+	_, err := ca.Succeed(context.Background(), cfg)
+	Must(c.T, err)
+	done := make(chan error, 1)
+	listens := make(chan struct{})
+	go func() {
+		done <- ca.AwaitSuccession(context.Background(), ca.Config{Dir: c.Dir, Credentials: c.credentials(), Logger: c.cfg.Logger, Ready: func() { close(listens) }})
+	}()
+	select {
+	case <-listens:
+	case err := <-done:
+		c.T.Fatalf("it waits for nobody: %v", err)
+	}
+	return func() {
+		c.T.Helper()
+		Must(c.T, <-done)
+		c.Start()
+	}
 }

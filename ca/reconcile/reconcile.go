@@ -85,6 +85,8 @@ func Read(entries iter.Seq2[[]byte, error]) (*Book, error) {
 			err = b.site(&f.Site)
 		case *ledger.SiteChanged:
 			err = b.site(&f.Site)
+		case *ledger.SiteSucceeded:
+			err = b.site(&f.Site)
 		case *ledger.CertificateIssued:
 			c, bad := sshcert.Parse([]byte(f.Certificate))
 			if bad == nil {

@@ -255,6 +255,8 @@ func (a *app) withAdmin(ctx context.Context, fn func(*admin) error) error {
 // explainDir adds what to do about a directory that can't be used.
 func (a *app) explainDir(err error) error {
 	switch {
+	case errors.Is(err, ca.ErrUnsigned):
+		return withHint(err, "breakglass-ca serve --dir "+a.dir, "then each founder, on their own machine: breakglass succeed")
 	case errors.Is(err, ca.ErrRestoring):
 		return withHint(err, "breakglass-ca restore BACKUP --dir "+a.dir+"     begins it anew")
 	case errors.Is(err, state.ErrNewer):

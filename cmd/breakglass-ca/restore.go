@@ -154,7 +154,7 @@ func (a *app) printFrozen(line func(what, format string, args ...any), f *ca.Fro
 		line("", "this CA went on from an old copy. Both heads are in frozen.json; keep them.")
 		line("", "if the old copy is at hand: breakglass-ca restore BACKUP --dir NEWDIR")
 		line("", "   its jumps bring back what came after it; what was added since is lost")
-		line("", "if it isn't, call the founders: only a new ledger helps")
+		line("", "if it isn't: breakglass-ca succeed init --help")
 		return
 	}
 	for _, b := range f.Brought {

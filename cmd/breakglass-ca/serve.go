@@ -33,6 +33,15 @@ func newServeCmd(a *app) *cobra.Command {
 			}
 			listens := make(chan struct{})
 			cfg.Ready = func() { close(listens) }
+			ready := cfg.Ready
+			cfg.Ready = func() { log.Info("serves the founders of a succession") }
+			if err := ca.AwaitSuccession(cmd.Context(), cfg); err != nil {
+				if cmd.Context().Err() != nil {
+					return nil
+				}
+				return a.explainDir(err)
+			}
+			cfg.Ready = ready
 			c, err := ca.Open(cfg)
 			if err != nil {
 				return a.explainDir(err)

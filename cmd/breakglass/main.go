@@ -9,7 +9,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"breakglass/agent/home"
+	"breakglass/ca/api/client"
 )
 
 func main() {
@@ -31,13 +34,12 @@ func run(args []string, stdin, stdout, stderr *os.File, getenv func(string) stri
 	}
 	a.home = h
 	a.term = a.newTerminal(false)
-	root := newRoot(a)
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	root.SilenceErrors, root.SilenceUsage = true, true
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := a.execute(ctx, args)
+	if errors.Is(err, client.ErrSucceeded) { // nothing was decided: what follows the pinned ledger is taken over, and asked once more
+		if err = a.takeOver(ctx); err == nil {
+			cmd, err = a.execute(ctx, args)
+		}
+	}
 	a.self().Forget()
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, errInterrupted) { // who says so may know what goes on
@@ -51,4 +53,14 @@ func run(args []string, stdin, stdout, stderr *os.File, getenv func(string) stri
 		return status
 	}
 	return a.status
+}
+
+func (a *app) execute(ctx context.Context, args []string) (*cobra.Command, error) {
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	return root.ExecuteContextC(ctx)
 }

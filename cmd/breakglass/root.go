@@ -45,7 +45,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupYes, newRequestsCmd(a), newApproveCmd(a), newDenyCmd(a))
 	add(groupLook, newSessionsCmd(a), newWatchCmd(a), newKillCmd(a), newReplayCmd(a), newSearchCmd(a), newFilesCmd(a), newExportCmd(a), newBundleCmd(a), newVerifyCmd(a),
 		newPolicyCmd(a))
-	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newVouchCmd(a), newFoundCmd(a), newRenewCmd(a), newLostCmd(a), newTOTPCmd(a), newReviewerCmd(a), newRecoveryCmd(a), newPinsCmd(a))
+	add(groupKeys, newEnrollCmd(a), newKeysCmd(a), newVouchCmd(a), newFoundCmd(a), newSucceedCmd(a), newRenewCmd(a), newLostCmd(a), newTOTPCmd(a), newReviewerCmd(a), newRecoveryCmd(a), newPinsCmd(a))
 	add(groupWrong, newStatusCmd(a), newRunbookCmd(a))
 	root.AddCommand(newAgentCmd(a), newConnectCmd(), newExitHelpCmd())
 	refuseUnknown(root)

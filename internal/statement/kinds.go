@@ -222,6 +222,8 @@ func New(k Kind) Statement {
 		return new(Enrolment)
 	case KindFounding:
 		return new(Founding)
+	case KindSuccession:
+		return new(Succession)
 	case KindRecipient:
 		return new(Recipient)
 	case KindReadingRotation:

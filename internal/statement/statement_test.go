@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write golden files that don't exist yet")
 
-var kinds = []Kind{KindRequest, KindEnrolment, KindFounding, KindRecipient, KindReadingRotation, KindPass, KindTOTP, KindOrder, KindRenewal, KindLoss, KindPolicy, KindCall, KindSession, KindFact}
+var kinds = []Kind{KindRequest, KindEnrolment, KindFounding, KindSuccession, KindRecipient, KindReadingRotation, KindPass, KindTOTP, KindOrder, KindRenewal, KindLoss, KindPolicy, KindCall, KindSession, KindFact}
 
 // fill gives every field of a statement a value that depends on its place, so that a swapped pair shows.
 func fill(s Statement) Statement {

@@ -356,6 +356,12 @@ func (c *Client) sendOnce(ctx context.Context, method, path string, in any) (*ht
 		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	c.dialer.speaks(theirs)
+	if !strings.HasPrefix(path, api.PathSuccession) { // what proves it is asked of the other one
+		if err := c.elsewhere(resp.Header); err != nil {
+			resp.Body.Close()
+			return nil, err
+		}
+	}
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}

@@ -151,6 +151,8 @@ func (c *Client) checkSite(ctx context.Context, a *api.SiteAnswer) error {
 		site = f.Site
 	case *ledger.SiteChanged:
 		site = f.Site
+	case *ledger.SiteSucceeded:
+		site = f.Site
 	default:
 		return fmt.Errorf("%w: entry %d is %s, not the site", ErrProof, a.Entry.Index, e.Type())
 	}
