@@ -90,10 +90,16 @@ func CheckOffer(s *api.Succession) error {
 			switch f := e.Facts.(type) {
 			case *ledger.RecipientAdded:
 				had = f.Age
+			case *ledger.RecipientRotated:
+				had = f.Age
+			case *ledger.RecoverySet:
+				if r.Recovery {
+					had = f.Age
+				}
 			case *ledger.RecipientCarried:
 				had = f.Age
 			}
-			if had != r.Age || e.Subject.Person != c.Person || r.From != c.Entry.Index {
+			if had != r.Age || !r.Recovery && e.Subject.Person != c.Person || r.From != c.Entry.Index {
 				return bad("entry %d does not name that recipient of %s", c.Entry.Index, c.Person)
 			}
 		default:

@@ -334,8 +334,15 @@ func carriedOver(tx *state.Tx) ([]ledger.Carried, error) {
 	}
 	for _, r := range recipients {
 		if has[r.Person] {
-			out = append(out, ledger.Carried{Person: r.Person, Facts: &ledger.RecipientCarried{From: r.Index, Age: r.Age}})
+			out = append(out, ledger.Carried{Person: r.Person, Facts: &ledger.RecipientCarried{From: r.Index, Age: r.Age, Sealed: r.Sealed}})
 		}
+	}
+	age, at, err := tx.Recovery()
+	if err == nil && age != "" {
+		out = append(out, ledger.Carried{Facts: &ledger.RecipientCarried{From: at, Age: age, Recovery: true}})
+	}
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }

@@ -49,6 +49,10 @@ func (a *Audit) keyCarried(f *KeyCarried) {
 
 func (a *Audit) recipientCarried(f *RecipientCarried) {
 	a.carries(Carried{Person: a.e.Subject.Person, Facts: f})
+	if f.Recovery {
+		a.recovery = f.Age
+		return
+	}
 	a.recipients[f.Age] = a.e.Subject.Person
 }
 

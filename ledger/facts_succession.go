@@ -65,6 +65,9 @@ type KeyCarried struct {
 type RecipientCarried struct {
 	From int64  `json:"from"`
 	Age  string `json:"age"`
+	// Sealed is how its owner keeps the other half. Recovery says that it is nobody's: its other half is on paper.
+	Sealed   string `json:"sealed,omitempty"`
+	Recovery bool   `json:"recovery,omitempty"`
 }
 
 func (*SiteSucceeded) EntryType() Type    { return "site.succeeded" }

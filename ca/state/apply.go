@@ -36,7 +36,10 @@ func (t *Tx) apply(idx int64, raw []byte, e *ledger.Entry) error {
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11, 0, 0, 1, $12, $13, $14)`,
 			s.Key, idx, string(s.Person), string(f.Name), f.PublicKey, f.CredentialID, f.Counter, f.Issued, f.Enrolment, f.Signed.String(), f.Model, at, f.Since.UnixMicro(), f.Proved.UnixMicro())
 	case *ledger.RecipientCarried:
-		return t.exec(`INSERT OR REPLACE INTO recipients (age, idx, person) VALUES ($1, $2, $3)`, f.Age, idx, string(s.Person))
+		if f.Recovery {
+			return t.exec(`INSERT OR REPLACE INTO recovery (one, idx, age) VALUES (1, $1, $2)`, idx, f.Age)
+		}
+		return t.exec(`INSERT OR REPLACE INTO recipients (age, idx, person, sealed) VALUES ($1, $2, $3, $4)`, f.Age, idx, string(s.Person), f.Sealed)
 	case *ledger.SiteChanged:
 		return errors.Join(t.exec(`UPDATE facts_of_site SET idx = $1, site = $2`, idx, text(f.Site)), t.applyRetired(&f.Site))
 	case *ledger.PolicyText, *ledger.PolicyAdopted, *ledger.PolicySigned, *ledger.PolicyRefused, *ledger.PolicyImported:
