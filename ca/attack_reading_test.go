@@ -174,6 +174,44 @@ func readingAttacks() []attack {
 			a.begin()
 			return a.answer(recipients, two.ID, a.alice.sign(one))
 		}, code: api.CodeRefused, sum: "bad_signature"},
+		{what: "a rotation of what is rita's by alice", do: func(a *arena) error {
+			theirs := ageKey(a)
+			catest.Must(a.t, a.recipient(a.person("rita"), theirs))
+			a.begin()
+			ch := a.ask(rotations, api.RotationAsk{Person: "alice", Old: theirs, Age: ageKey(a), Sealed: "hardware"})
+			return a.answer(rotations, ch.ID, a.alice.sign(ch))
+		}, code: api.CodeConflict, due: actDenied(api.CodeConflict)},
+		{what: "a rotation of rita's signed by alice", do: func(a *arena) error {
+			theirs := ageKey(a)
+			catest.Must(a.t, a.recipient(a.person("rita"), theirs))
+			a.begin()
+			ch := a.ask(rotations, api.RotationAsk{Person: "rita", Old: theirs, Age: ageKey(a), Sealed: "hardware"})
+			return a.answer(rotations, ch.ID, a.alice.sign(ch))
+		}, code: api.CodeRefused, sum: "wrong_key"},
+		{what: "a rotation without a touch", do: func(a *arena) error {
+			mine := ageKey(a)
+			catest.Must(a.t, a.recipient(a.alice, mine))
+			a.begin()
+			ch := a.ask(rotations, api.RotationAsk{Person: "alice", Old: mine, Age: ageKey(a), Sealed: "hardware"})
+			return a.answer(rotations, ch.ID, a.alice.bent(ch, func(b *catest.Bent) { b.Flags = 0 }))
+		}, code: api.CodeNoTouch, due: actDenied(api.CodeNoTouch)},
+		{what: "the answer to a rotation where a recipient is asked for", do: func(a *arena) error {
+			mine := ageKey(a)
+			catest.Must(a.t, a.recipient(a.alice, mine))
+			a.begin()
+			ch := a.ask(rotations, api.RotationAsk{Person: "alice", Old: mine, Age: ageKey(a), Sealed: "hardware"})
+			return a.answer(recipients, ch.ID, a.alice.sign(ch))
+		}, code: api.CodeExpired, sum: "unknown_statement"},
+		{what: "a rotation of nothing", do: func(a *arena) error {
+			a.begin()
+			return a.Wire().Post(rotations, api.RotationAsk{Person: "alice", Old: "", Age: ageKey(a), Sealed: "hardware"}, new(api.Challenge))
+		}, code: api.CodeBadRequest},
+		{what: "an envelope for no reason", do: func(a *arena) error {
+			id := a.recorded()
+			k := a.pass(a.person("rita"))
+			a.begin()
+			return a.Wire().By(k).Post("/v1/transcripts/"+id.File()+"/envelope", api.ReadAsk{}, new([]byte))
+		}, code: api.CodeBadRequest},
 		{what: "an age key that is none", do: func(a *arena) error {
 			a.begin()
 			return a.Wire().Post(recipients, api.RecipientAsk{Person: "alice", Age: "age1nonsense", Sealed: "passphrase"}, new(api.Challenge))

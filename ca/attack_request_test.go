@@ -426,7 +426,7 @@ func signatureAttacks() []attack {
 			return a.answer(requests, ch.ID, a.alice.Bent(ch.Statement, ch.Namespace, func(b *catest.Bent) { b.Malleable = true }))
 		}, code: api.CodeExpired, sum: "unknown_statement"},
 	}
-	for _, k := range []statement.Kind{statement.KindEnrolment, statement.KindFounding, statement.KindRecipient, statement.KindPass, statement.KindApproval, statement.KindPolicy,
+	for _, k := range []statement.Kind{statement.KindEnrolment, statement.KindFounding, statement.KindRecipient, statement.KindReadingRotation, statement.KindPass, statement.KindApproval, statement.KindPolicy,
 		statement.KindCall, statement.KindSession, statement.KindFact} {
 		rows = append(rows, attack{series: "another kind's namespace", what: "a request signed in the namespace " + k.Namespace(), do: bent(func(_ *arena, b *catest.Bent) { b.Namespace = k.Namespace() }),
 			code: api.CodeRefused, sum: "wrong_namespace"})

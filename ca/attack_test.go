@@ -264,6 +264,7 @@ const (
 	requests   = "/v1/requests"
 	passes     = "/v1/passes"
 	recipients = "/v1/recipients"
+	rotations  = "/v1/recipients/rotation"
 	enrolments = "/v1/enrolments"
 	approvals  = "/v1/approvals"
 )

@@ -31,6 +31,9 @@ var asked = []struct {
 	{"/v1/recipients", func(_ *testing.T, p string) any {
 		return api.RecipientAsk{Person: p, Age: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", Sealed: "passphrase"}
 	}},
+	{"/v1/recipients/rotation", func(_ *testing.T, p string) any {
+		return api.RotationAsk{Person: p, Old: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", Age: "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg", Sealed: "hardware"}
+	}},
 	{"/v1/approvals", func(_ *testing.T, p string) any {
 		return api.ApprovalAsk{Person: p, About: statement.AboutUnlock, Of: "totp:alice", Verdict: statement.Approve, Hash: statement.Hash{1}}
 	}},

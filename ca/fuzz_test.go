@@ -17,7 +17,7 @@ func FuzzBodies(f *testing.F) {
 	j := c.Join("jump-a")
 	h := c.Handler()
 	paths := []string{"/v1/requests", "/v1/requests/k7f-2mq/signature", "/v1/enrolments", "/v1/enrolments/x/key", "/v1/enrolments/x/signature", "/v1/passes",
-		"/v1/passes/x/signature", "/v1/recipients", "/v1/recipients/x/signature", "/v1/jumps", "/v1/sessions", "/v1/facts", "/v1/hostcerts",
+		"/v1/passes/x/signature", "/v1/recipients", "/v1/recipients/x/signature", "/v1/recipients/rotation", "/v1/recipients/rotation/x/signature", "/v1/jumps", "/v1/sessions", "/v1/facts", "/v1/hostcerts",
 		"/v1/transcripts/k7f-2mq.1/finish", "/v1/transcripts/k7f-2mq.1/envelope", "/v1/approvals", "/v1/approvals/x/signature"}
 	fact := j.Fact("strangers.summed", `{}`, "")
 	f.Add(uint8(11), []byte(`{"facts":[{"statement":"`+strings.ReplaceAll(fact.Statement, "\n", `\n`)+`","sshsig":"`+strings.ReplaceAll(fact.SSHSIG, "\n", `\n`)+`"}]}`))

@@ -233,9 +233,15 @@ func TestAReaderWhoLapsedIsLeftOut(t *testing.T) {
 		t.Errorf("set %d of %v", f.Set, f.Readers)
 	}
 	w.wantsFindings("then", "one_reader no_recovery lapsed")
+	catest.Must(t, w.NoteRecipients(context.Background()))
+	if _, _, at := w.set(); at != f.Set {
+		t.Error("the same set is another entry")
+	}
 	w.clock.forward(60 * day)
 	w.renewAll("alice")
 	w.clock.forward(30 * day)
+	catest.Must(t, w.NoteRecipients(context.Background())) // no session opens: the CA looks by itself
+	w.wantsSet("all lapsed", "bob! carol!", "")
 	f = opened()
 	w.wantsSet("all lapsed", "bob! carol!", "")
 	if len(f.Recipients) != 2 {
@@ -244,4 +250,34 @@ func TestAReaderWhoLapsedIsLeftOut(t *testing.T) {
 	w.wantsFindings("all lapsed", "all_lapsed! no_recovery")
 	w.Audit()
 	rebuilt(t, w.CA)
+}
+
+// TestAPolicyBringsTwoKindsTogether: somebody became a reader whose recipient is of another kind. Nothing is sealed to them, and the check says so.
+func TestAPolicyBringsTwoKindsTogether(t *testing.T) {
+	w := unfoundedSound(t) // bob, dan and olga read
+	w.jump = w.JumpToken("jump-a")
+	w.desk, w.safe = w.Founded(townsfolk, []name.Person{"alice", "bob"})
+	w.clock.forward(time.Second)
+	j := w.joined()
+	_, err := w.desk["carol"].Recipient(classicalAge(t)) // before there is any other
+	catest.Must(t, err)
+	_, err = w.desk["bob"].Recipient(hybridAge(t))
+	catest.Must(t, err)
+	w.wantsSet("carol is no reader", "bob", "")
+	_, err = w.desk["alice"].Propose(w.replaced(`readers = ["bob"`, `readers = ["bob", "carol"`))
+	catest.Must(t, err)
+	for _, p := range []name.Person{"alice", "bob"} {
+		_, err = w.desk[p].SignProposal()
+		catest.Must(t, err)
+	}
+	g, err := w.desk["alice"].Request("root", "web01")
+	catest.Must(t, err)
+	a, err := j.Open(j.Question(g))
+	catest.Must(t, err)
+	w.wantsSet("carol reads by the new policy", "bob", "carol:mixed")
+	if !slices.Equal(a.Opened.Readers, []name.Person{"bob"}) || len(a.Opened.Recipients) != 1 {
+		t.Errorf("sealed to %v", a.Opened.Readers)
+	}
+	w.wantsFindings("then", "one_reader no_recovery mixed! no_identity")
+	w.Audit()
 }

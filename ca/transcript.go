@@ -158,6 +158,9 @@ func (c *CA) readEnvelope(ctx context.Context, id name.SessionID, q *api.ReadAsk
 	if err := statement.CheckText(q.Why); err != nil {
 		return nil, badRequest("why: %v", err)
 	}
+	if q.Why == "" {
+		return nil, badRequest("why: say why it is read: that is recorded")
+	}
 	env, err := c.store.Envelope(id)
 	if err != nil {
 		return nil, storeProblem(err)

@@ -16,7 +16,7 @@ import (
 )
 
 func newVerifyCmd(a *app) *cobra.Command {
-	var pins string
+	var pins, why string
 	var sealed, recovery bool
 	c := &cobra.Command{
 		Use:   "verify ID | verify FILE --trust PINS",
@@ -32,7 +32,7 @@ A reviewer's identity on this machine opens the recordings too; that is an entry
 The first line is VERIFIED, VERIFIED sealed, VERIFIED-UNTIL (exit 21) or FAILED (exit 20).`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := a.verify(cmd.Context(), args[0], pins, sealed, recovery)
+			v, err := a.verify(cmd.Context(), args[0], pins, why, sealed, recovery)
 			if err != nil {
 				return err
 			}
@@ -44,12 +44,13 @@ The first line is VERIFIED, VERIFIED sealed, VERIFIED-UNTIL (exit 21) or FAILED 
 		},
 	}
 	c.Flags().StringVar(&pins, "trust", "", "pins file to check a bundle against (this machine's own, if not given)")
+	c.Flags().StringVar(&why, "why", "verify", "why it is read (recorded)")
 	c.Flags().BoolVar(&sealed, "sealed", false, "do not open the recordings")
 	c.Flags().BoolVar(&recovery, "recovery", false, "open a bundle's with the recovery sheets, typed in")
 	return c
 }
 
-func (a *app) verify(ctx context.Context, arg, pins string, sealed, recovery bool) (*evidence.Verdict, error) {
+func (a *app) verify(ctx context.Context, arg, pins, why string, sealed, recovery bool) (*evidence.Verdict, error) {
 	var ids []age.Identity
 	var err error
 	switch {
@@ -88,7 +89,7 @@ func (a *app) verify(ctx context.Context, arg, pins string, sealed, recovery boo
 	}
 	want := evidence.Wanted{Request: what.request, Only: what.session, LedgerKey: trust.Site.LedgerKey, Pinned: pinned}
 	if len(ids) > 0 {
-		want.Envelopes, err = readEnvelopes(ctx, c, what, what.session, "verify")
+		want.Envelopes, err = readEnvelopes(ctx, c, what, what.session, why)
 		var p *api.Problem
 		if errors.As(err, &p) && (p.Code == api.CodeDenied || p.Code == api.CodeRefused) { // no reader any more: verified sealed
 			a.term.Say("breakglass: warning: %s", clean(err.Error()))
