@@ -36,7 +36,8 @@ deps:
 
 # Stock tools that check us and that Debian 12 has not, or too old: tests look for them here, and skip without. They aren't part of our module: their own
 # dependencies are none of ours.
-TOOLS := filippo.io/age/cmd/age@v1.3.2 github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 filippo.io/torchwood/cmd/litewitness@v0.9.0
+TOOLS := filippo.io/age/cmd/age@v1.3.2 github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 filippo.io/torchwood/cmd/litewitness@v0.9.0 \
+	github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 tools: deps
 	@mkdir -p build/tools

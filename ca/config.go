@@ -26,6 +26,7 @@ type File struct {
 	Attestation FileAttestation `toml:"attestation" comment:"certificates of the makers of hardware keys; relative paths are from this file"`
 	Keys        FileKeys        `toml:"keys" comment:"where each private key is: sealed:PATH, credential:NAME, agent:SHA256:FINGERPRINT or, in the demo profile, file:PATH.\nTwo places of one key stand here during a rotation; the ledger says which is active."`
 	Metrics     FileMetrics     `toml:"metrics" comment:"figures for a monitoring system"`
+	Store       FileStore       `toml:"store" comment:"where recordings are kept: files in store/ under this directory, or a bucket with Object Lock"`
 	Limits      FileLimits      `toml:"limits" comment:"what may be asked without a signature, asks a second and how many at once; 0 is the default"`
 }
 
@@ -148,6 +149,11 @@ func readFile(path string) (f File, err error) {
 	}
 	if l := f.Limits; l.Network < 0 || l.NetworkBurst < 0 || l.All < 0 || l.AllBurst < 0 {
 		return f, fmt.Errorf("reading the configuration: %s: [limits]: a limit below 0", path)
+	}
+	if f.Store.S3.used() {
+		if err := f.Store.S3.check(); err != nil {
+			return f, fmt.Errorf("reading the configuration: %s: %w", path, err)
+		}
 	}
 	if err := f.Metrics.check(); err != nil {
 		return f, fmt.Errorf("reading the configuration: %s: %w", path, err)

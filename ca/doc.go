@@ -30,7 +30,6 @@ import (
 	"breakglass/ledger"
 	"breakglass/policy"
 	"breakglass/policy/geo"
-	"breakglass/transcript"
 )
 
 // Version is what ca.started entries say.
@@ -61,7 +60,8 @@ type CA struct {
 	keys        *keys
 	state       *state.State
 	geo         *geo.DB
-	store       *transcript.FileStore
+	store       store
+	storeProved bool // that nothing in it can be changed
 	policy      atomic.Pointer[policy.Policy]
 	proposal    atomic.Pointer[proposal] // what is to follow it; nil is nothing
 	rosters     atomic.Pointer[roster]
@@ -135,7 +135,7 @@ func Open(cfg Config) (*CA, error) {
 			c.log.Error("geo database can't be read: what it would answer is unknown, outside of trusted networks", "error", err)
 		}
 	}
-	if c.store, err = transcript.NewFileStore(filepath.Join(cfg.Dir, "store")); err != nil {
+	if c.store, err = openStore(cfg.Dir, c.file.Store, c.manifestOf); err != nil {
 		return nil, fmt.Errorf("opening the transcript store: %w", err)
 	}
 	if c.state, err = state.Open(state.Config{Dir: cfg.Dir, Origin: c.keys.ledger.Name(), Signer: c.keys.ledger, Now: cfg.Now, Commit: cfg.Commit}); err != nil {

@@ -31,6 +31,9 @@ const (
 
 // Serve listens as the configuration says, records that the CA serves, and serves until ctx ends; then it drains and records that.
 func (c *CA) Serve(ctx context.Context) error {
+	if err := c.proveStore(ctx); err != nil {
+		return fmt.Errorf("serving: %w", err)
+	}
 	l, err := c.listen()
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
@@ -58,6 +61,7 @@ func (c *CA) Serve(ctx context.Context) error {
 	wg.Go(func() { c.remindOfGeo(ctx) })
 	wg.Go(func() { c.keepHead(ctx) })
 	wg.Go(func() { c.watchWitnesses(ctx) })
+	wg.Go(func() { c.proveStoreLater(ctx) })
 	wg.Go(func() { c.askOutside(ctx) })
 	s := &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,

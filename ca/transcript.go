@@ -93,7 +93,8 @@ func (c *CA) finishTranscript(ctx context.Context, id name.SessionID, q *api.Fin
 	if sha256.Sum256(env) != s.Envelope {
 		return &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "the envelope is not the one of the jump's fact"}
 	}
-	if _, err := c.store.Finish(id, q.Head.Bytes); err != nil && !errors.Is(err, transcript.ErrFinished) {
+	manifest, err := c.finishStored(id, q.Head.Bytes)
+	if err != nil {
 		return storeProblem(err)
 	}
 	stored, err := c.readBack(ctx, s)
@@ -113,7 +114,7 @@ func (c *CA) finishTranscript(ctx context.Context, id name.SessionID, q *api.Fin
 		if err != nil || now.Stored {
 			return err
 		}
-		_, _, err = tx.Append(c.entry(ledger.ActorCA, sessionSubject(s), &ledger.TranscriptStored{Head: q.Head, SHA256: stored.sum, Envelope: s.Envelope}))
+		_, _, err = tx.Append(c.entry(ledger.ActorCA, sessionSubject(s), &ledger.TranscriptStored{Head: q.Head, SHA256: stored.sum, Envelope: s.Envelope, Manifest: manifest}))
 		return err
 	})
 }

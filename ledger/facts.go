@@ -330,6 +330,17 @@ type TranscriptStored struct {
 	Head     Head           `json:"head"`
 	SHA256   statement.Hash `json:"sha256"` // of the stream
 	Envelope statement.Hash `json:"envelope"`
+	// Manifest is the object of a bucket that names the stream's pieces with their versions and hashes; nil where the store is files.
+	Manifest *StoredObject `json:"manifest,omitempty"`
+}
+
+// StoredObject is one version of an object in a bucket.
+type StoredObject struct {
+	Bucket  string         `json:"bucket"`
+	Key     string         `json:"key"`
+	Version string         `json:"version"`
+	SHA256  statement.Hash `json:"sha256"`
+	Size    int64          `json:"size"`
 }
 
 // TranscriptRead is appended before the envelope is handed out.

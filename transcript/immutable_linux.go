@@ -10,7 +10,7 @@ import (
 const immutableFlag = 0x10
 
 // setImmutable sets the +i flag (ioctl_iflags(2)). It fails on filesystems without it and without CAP_LINUX_IMMUTABLE.
-// There is no function here to take it off again: the service never does.
+// The service never takes it off again, but to try whether it could, on a file of that trial's own (FileStore.Check).
 func setImmutable(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -25,6 +25,20 @@ func setImmutable(path string) error {
 		return nil
 	}
 	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutableFlag)
+}
+
+// clearImmutable takes the flag off.
+func clearImmutable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags&^immutableFlag)
 }
 
 func isImmutable(path string) bool {

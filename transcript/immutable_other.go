@@ -8,3 +8,5 @@ import "errors"
 func setImmutable(string) error { return errors.ErrUnsupported }
 
 func isImmutable(string) bool { return false }
+
+func clearImmutable(string) error { return errors.ErrUnsupported }

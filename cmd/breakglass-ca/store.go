@@ -1,0 +1,283 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"breakglass/ca"
+	"breakglass/internal/name"
+	"breakglass/internal/statement"
+	"breakglass/ledger"
+	"breakglass/transcript"
+)
+
+func newStoreCmd(a *app) *cobra.Command {
+	return group("store", "Check the store of recordings, and keep a second copy", newStoreCheckCmd(a), newStoreVerifyCmd(a), newStoreCopyCmd(a))
+}
+
+func newStoreCheckCmd(a *app) *cobra.Command {
+	return a.withDir(&cobra.Command{
+		Use: "check", Short: "Prove that what is stored can't be deleted or changed, by trying it", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, err := ca.CheckStore(cmd.Context(), a.dir)
+			if a.json {
+				why := ""
+				if err != nil {
+					why = err.Error()
+				}
+				if perr := a.printJSON(map[string]any{"held": append([]string{}, out.Tried...), "not_proved": append([]string{}, out.Left...), "error": why}); perr != nil {
+					return perr
+				}
+			} else {
+				for _, l := range out.Tried {
+					fmt.Fprintf(a.stdout, "held        %s\n", clean(l))
+				}
+				for _, l := range out.Left {
+					fmt.Fprintf(a.stdout, "not proved  %s\n", clean(l))
+				}
+			}
+			if errors.Is(err, ca.ErrStore) {
+				return withHint(err, "make a bucket with Object Lock, and name it in [store.s3] of config.toml")
+			}
+			return err
+		},
+	})
+}
+
+// recorded are the recordings that the ledger says are stored, in its order.
+type recorded struct {
+	ids    []name.SessionID
+	stored map[name.SessionID]*ledger.TranscriptStored
+	known  map[name.SessionID]bool // of which there was a session at all
+}
+
+func (a *app) recorded(c *cobra.Command, db string) (*recorded, error) {
+	r := &recorded{stored: map[name.SessionID]*ledger.TranscriptStored{}, known: map[name.SessionID]bool{}}
+	return r, a.withLedger(c.Context(), db, func(l *ledgerCopy) error {
+		for _, e := range l.where(`type IN ('session.opened', 'transcript.stored')`) {
+			if e.err != nil {
+				return e.err
+			}
+			s := e.Subject.Session
+			if f, ok := e.Facts.(*ledger.TranscriptStored); ok {
+				if r.stored[s] == nil {
+					r.ids = append(r.ids, s)
+				}
+				r.stored[s] = f
+			}
+			r.known[s] = true
+		}
+		return nil
+	})
+}
+
+func (r *recorded) of(id name.SessionID) (*ledger.TranscriptStored, error) { return r.stored[id], nil }
+
+// storeFault is what is wrong with one recording.
+type storeFault struct {
+	Session name.SessionID `json:"session"`
+	What    string         `json:"what"`
+}
+
+func newStoreVerifyCmd(a *app) *cobra.Command {
+	var second string
+	c := a.withDir(&cobra.Command{
+		Use: "verify", Short: "Hold every recording against the ledger, and the ledger against the store", Args: cobra.NoArgs,
+		Long: `Read every recording that the ledger says is stored, hold it and its envelope against the hashes there, and name what the store has that the ledger doesn't know.
+--copy does so with a second copy. The ledger itself is checked by ` + "`breakglass-ca ledger verify`" + `.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.recorded(cmd, "")
+			if err != nil {
+				return err
+			}
+			st, err := a.storeToRead(r, second)
+			if err != nil {
+				return err
+			}
+			bytes, faults, err := verifyStore(r, st)
+			if err != nil {
+				return err
+			}
+			verdict := "VERIFIED"
+			if len(faults) > 0 {
+				verdict = "FAILED"
+			}
+			if a.json {
+				err = a.printJSON(map[string]any{"verdict": verdict, "recordings": len(r.ids), "bytes": bytes, "faults": append([]storeFault{}, faults...)})
+			} else {
+				fmt.Fprintf(a.stdout, "%s\n  store       %s, %d bytes, as the ledger says\n", verdict, count(len(r.ids), "recording"), bytes)
+				for _, f := range faults {
+					fmt.Fprintf(a.stdout, "  fault       %s: %s\n", clean(string(f.Session)), clean(f.What))
+				}
+			}
+			if err == nil && len(faults) > 0 {
+				err = fmt.Errorf("%w: %s: %s", errVerify, faults[0].Session, faults[0].What)
+			}
+			return err
+		},
+	})
+	c.Flags().StringVar(&second, "copy", "", "verify the second copy in this `DIR` instead")
+	return c
+}
+
+// storeToRead opens the CA's store, or a second copy.
+func (a *app) storeToRead(r *recorded, second string) (ca.Store, error) {
+	if second != "" {
+		return transcript.NewFileStore(second)
+	}
+	return ca.OpenStore(a.dir, r.of)
+}
+
+// verifyStore looks both ways. bytes are of those that are as they should be.
+func verifyStore(r *recorded, st ca.Store) (bytes int64, faults []storeFault, err error) {
+	for _, id := range r.ids {
+		n, what := verifyOne(st, id, r.stored[id])
+		if what != nil {
+			faults = append(faults, storeFault{id, what.Error()})
+			continue
+		}
+		bytes += n
+	}
+	have, err := st.List()
+	if err != nil {
+		return bytes, faults, err
+	}
+	for _, id := range have {
+		s, err := st.Stat(id)
+		switch {
+		case err != nil:
+			faults = append(faults, storeFault{id, err.Error()})
+		case !r.known[id]:
+			faults = append(faults, storeFault{id, "the ledger knows no such session"})
+		case s.Finished && r.stored[id] == nil:
+			faults = append(faults, storeFault{id, "it is whole, and the ledger doesn't say so"})
+		}
+	}
+	return bytes, faults, nil
+}
+
+func verifyOne(st ca.Store, id name.SessionID, want *ledger.TranscriptStored) (int64, error) {
+	f, err := st.Open(id)
+	if errors.Is(err, transcript.ErrNotStored) {
+		return 0, errors.New("missing")
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return n, err
+	}
+	if n != want.Head.Bytes || statement.Hash(h.Sum(nil)) != want.SHA256 {
+		return n, fmt.Errorf("%d bytes of another hash; the ledger says %d", n, want.Head.Bytes)
+	}
+	env, err := st.Envelope(id)
+	if errors.Is(err, transcript.ErrNotStored) {
+		return n, errors.New("its envelope is missing: nobody can read it")
+	}
+	if err == nil && ledger.EntryHash(env) != want.Envelope {
+		err = errors.New("its envelope is another: nobody can read it")
+	}
+	return n, err
+}
+
+func newStoreCopyCmd(a *app) *cobra.Command {
+	c := a.withDir(&cobra.Command{
+		Use: "copy TO", Short: "Make or continue a second copy of all recordings", Args: cobra.ExactArgs(1),
+		Long: `Copy every recording that the ledger says is stored, with its envelope, into the directory TO: on a machine or a disk that whoever owns this one doesn't. What is there
+already is held against the ledger, not trusted. Recordings are sealed: the copy opens to readers alone.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := a.recorded(cmd, "")
+			if err != nil {
+				return err
+			}
+			from, err := ca.OpenStore(a.dir, r.of)
+			if err != nil {
+				return err
+			}
+			to, err := transcript.NewFileStore(args[0])
+			if err != nil {
+				return err
+			}
+			copied, there := 0, 0
+			var faults []storeFault
+			for _, id := range r.ids {
+				if cmd.Context().Err() != nil {
+					return cmd.Context().Err()
+				}
+				if _, err := verifyOne(to, id, r.stored[id]); err == nil {
+					there++
+					continue
+				}
+				if err := copyOne(to, from, id, r.stored[id]); err != nil {
+					faults = append(faults, storeFault{id, err.Error()})
+					continue
+				}
+				copied++
+			}
+			if a.json {
+				if err := a.printJSON(map[string]any{"copied": copied, "there": there, "faults": append([]storeFault{}, faults...)}); err != nil {
+					return err
+				}
+			} else {
+				a.say("%s copied to %s, %d were there", count(copied, "recording"), args[0], there)
+				for _, f := range faults {
+					a.say("  fault       %s: %s", f.Session, f.What)
+				}
+			}
+			if len(faults) > 0 {
+				return fmt.Errorf("%w: %s: %s", errVerify, faults[0].Session, faults[0].What)
+			}
+			return nil
+		},
+	})
+	return c
+}
+
+// copyPiece is what is copied at once.
+const copyPiece = 1 << 20
+
+// copyOne copies a recording and reads it back from where it went.
+func copyOne(to *transcript.FileStore, from ca.Store, id name.SessionID, want *ledger.TranscriptStored) error {
+	f, err := from.Open(id)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, copyPiece)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(f, b)
+		if n > 0 {
+			if _, err := to.Put(id, at, b[:n]); err != nil {
+				return err
+			}
+			at += int64(n)
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	env, err := from.Envelope(id)
+	if err == nil {
+		err = to.PutEnvelope(id, slices.Clone(env))
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := verifyOne(to, id, want); err != nil { // before it becomes whole, and can't be mended
+		return fmt.Errorf("copied to %s: %w", filepath.Base(to.Dir), err)
+	}
+	_, err = to.Finish(id, want.Head.Bytes)
+	return err
+}

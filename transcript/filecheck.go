@@ -1,0 +1,60 @@
+package transcript
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"breakglass/internal/durable"
+)
+
+// ErrMutable: a finished file could be changed or removed although the file system said that it can't.
+var ErrMutable = errors.New("a file that is immutable was changed")
+
+// Check tries on a file of its own, in the store's directory, whether what is finished can be changed or removed by this process. left says what isn't proved:
+// where the file system has no immutable flag, or the process not the right to set it, files are only read only.
+func (s *FileStore) Check() (tried, left []string, err error) {
+	var r [8]byte
+	rand.Read(r[:])
+	path := filepath.Join(s.Dir, ".check-"+hex.EncodeToString(r[:]))
+	if err := durable.WriteNew(path, []byte("what is finished stays\n"), modeStored); err != nil {
+		return nil, nil, err
+	}
+	if err := setImmutable(path); err != nil {
+		os.Remove(path)
+		return nil, []string{fmt.Sprintf("finished files are read only, and not immutable: %v. Keep a second copy elsewhere (breakglass-ca store copy)", err)}, nil
+	}
+	defer func() {
+		// A try of this leaves one file of some bytes behind where nobody may clear the flag, which is the point.
+		if clearImmutable(path) == nil {
+			os.Remove(path)
+			left = append(left, "this process may clear the flag, as root may: only a copy in another domain is out of its reach (breakglass-ca store copy)")
+		}
+	}()
+	for _, t := range []struct {
+		what string
+		do   func() error
+	}{
+		{"writing", func() error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err == nil {
+				f.Close()
+			}
+			return err
+		}},
+		{"truncating", func() error { return os.Truncate(path, 0) }},
+		{"renaming", func() error { return os.Rename(path, path+"-2") }},
+		{"linking", func() error { return os.Link(path, path+"-3") }},
+		{"changing its mode", func() error { return os.Chmod(path, 0o600) }},
+		{"removing", func() error { return os.Remove(path) }},
+	} {
+		if err := t.do(); err == nil {
+			return tried, left, fmt.Errorf("%w: %s went through", ErrMutable, t.what)
+		}
+		tried = append(tried, t.what+" a finished file: refused")
+	}
+	return tried, left, nil
+}
