@@ -457,7 +457,7 @@ func judgeSet(p *policy.Policy, all []state.Recipient, s recipientSet, recovery 
 		add(false, "one_reader", "breakglass reviewer init   by a second reader", "%s alone can read recordings", s.readers[0])
 	}
 	if !recovery {
-		add(false, "no_recovery", "breakglass recovery init   on an offline machine, then: breakglass-ca recipients recovery FILE", "there is no recovery key: what all readers lose is lost")
+		add(false, "no_recovery", "breakglass recovery init   on an offline machine", "there is no recovery key: what all readers lose is lost")
 	}
 	for _, x := range s.facts.LeftOut {
 		switch x.Why {

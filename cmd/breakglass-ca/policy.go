@@ -45,7 +45,8 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 		Use: "check FILE|DIR", Short: "Look for mistakes, dead ends and doors that stand open", Args: cobra.ExactArgs(1),
 		Long: `Look for mistakes, dead ends and doors that stand open.
 
-Where the service of the CA in --dir runs, people of the policy who have no key that counts, or too few, are found too.`,
+Where the service of the CA in --dir runs, people of the policy who have no key that counts, or too few, are found too, and
+readers of it who could not read.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := parsePolicy(cmd, args[0])
 			if err != nil {
@@ -69,6 +70,16 @@ Where the service of the CA in --dir runs, people of the policy who have no key 
 					faults++
 				}
 				found = append(found, finding{f.Severity.String(), f.File, f.Line, f.Message, f.Next})
+			}
+			more, err := a.readersOf(cmd.Context(), p)
+			if err != nil {
+				more = []finding{{policy.SeverityWarning.String(), "", 0, fmt.Sprintf("the CA does not say to whom recordings are sealed: %v", err), "breakglass-ca status"}}
+			}
+			for _, f := range more {
+				if f.Severity == policy.SeverityError.String() {
+					faults++
+				}
+				found = append(found, f)
 			}
 			if a.json {
 				if err := a.printJSON(map[string]any{"sha256": p.SHA256, "findings": found}); err != nil {

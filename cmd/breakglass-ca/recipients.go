@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"breakglass/ca"
 	"breakglass/internal/statement"
 	"breakglass/ledger"
+	"breakglass/policy"
 	"breakglass/transcript"
 )
 
@@ -157,6 +160,39 @@ func (a *app) recipients(cmd *cobra.Command) (*ca.RecipientList, error) {
 		return ad.call(cmd.Context(), http.MethodGet, "/admin/recipients", nil, &l)
 	})
 	return &l, err
+}
+
+// readersOf holds the readers of a policy, in force or not, against the identities that the CA's service knows; nothing if none runs.
+func (a *app) readersOf(ctx context.Context, p *policy.Policy) ([]finding, error) {
+	var l ca.RecipientList
+	err := a.withService(ctx, func(ad *admin) error {
+		return ad.call(ctx, http.MethodGet, "/admin/recipients", nil, &l)
+	})
+	if errors.Is(err, errNotRunning) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	hybrid, classical := []string{}, []string{}
+	for _, r := range l.Recipients {
+		if !p.IsReader(r.Person) {
+			continue
+		}
+		if strings.HasPrefix(r.Age, "age1pq1") {
+			hybrid = append(hybrid, string(r.Person))
+		} else {
+			classical = append(classical, string(r.Person))
+		}
+	}
+	switch {
+	case len(hybrid) > 0 && len(classical) > 0:
+		return []finding{{policy.SeverityError.String(), "", 0, fmt.Sprintf("its readers' recipients are of two kinds, which never stand in one envelope: post-quantum of %s, classical of %s; nothing would be sealed to some of them",
+			strings.Join(hybrid, ", "), strings.Join(classical, ", ")), "breakglass reviewer rotate   by those with a classical one"}}, nil
+	case len(hybrid)+len(classical) == 0 && len(l.Recipients) > 0:
+		return []finding{{policy.SeverityError.String(), "", 0, "none of its readers has an identity for reading: no session would open", "breakglass reviewer init   by one of them; or keep a reader who has one"}}, nil
+	}
+	return nil, nil
 }
 
 // counts are the words for whether something is sealed to a recipient.

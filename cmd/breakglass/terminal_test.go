@@ -171,3 +171,63 @@ func TestEnsureAsksOnATerminal(t *testing.T) {
 		t.Errorf("status %d, %q, %q", res.status, res.out, res.err)
 	}
 }
+
+// TestSharesAreShownOneAtATime: the screen is wiped between them, and a wrong line is asked for again.
+func TestSharesAreShownOneAtATime(t *testing.T) {
+	r := bare(t)
+	pub := filepath.Join(r.home, "recovery.pub")
+	s := r.onTerminal("recovery", "init", "--shares", "2-of-2", "-o", pub)
+	const wiped = "\x1b[H\x1b[2J\x1b[3J"
+	var sheets [][]string
+	for i, share := range []string{"share 1 of 2", "share 2 of 2"} {
+		s.shows(share)
+		for end := time.Now().Add(20 * time.Second); strings.Count(s.text(), "Enter, once it is on paper") <= i; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("doesn't wait:\n%s", s.text())
+			}
+		}
+		screens := strings.Split(s.text(), wiped)
+		now := screens[len(screens)-1]
+		if len(screens) != i+1 || strings.Count(now, "share ") != 1 {
+			t.Errorf("on the screen with %s:\n%q", share, now)
+		}
+		sheets = append(sheets, gridOf(t, now))
+		s.types("\n")
+	}
+	if got := s.ends(); got != 0 {
+		t.Fatalf("status %d\n%s", got, s.text())
+	}
+	if text := s.text(); strings.Count(text, wiped) != 2 || strings.Contains(text[strings.LastIndex(text, wiped):], "share ") {
+		t.Errorf("not wiped:\n%q", text)
+	}
+
+	s = r.onTerminal("recovery", "check", pub)
+	for i, sheet := range sheets {
+		for n, line := range sheet {
+			ask := "Line " + string(rune('1'+n)) + ": "
+			s.asks(ask, i+1)
+			if i == 0 && n == 2 {
+				s.types("3 not this one\n")
+				s.shows("line 3: this line is not as it was printed")
+				s.asks(ask, 2)
+			} else if n == 2 {
+				s.asks(ask, 3)
+			}
+			s.types(line + "\n")
+		}
+	}
+	s.shows("ok: the paper opens")
+	if got := s.ends(); got != 0 {
+		t.Errorf("status %d\n%s", got, s.text())
+	}
+}
+
+// asks waits until something was asked for the n-th time.
+func (s *screen) asks(what string, n int) {
+	s.r.Helper()
+	for end := time.Now().Add(20 * time.Second); strings.Count(s.text(), what) < n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.r.Fatalf("not asked %d times for %q:\n%s", n, what, s.text())
+		}
+	}
+}
