@@ -329,6 +329,7 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	}
 	f := &ledger.SessionOpened{Door: st.Door, Peer: st.Peer, SSHSession: st.SSHSession, Serial: cert.Serial, Key: st.Key, Addresses: s.addresses,
 		HostKeys: keyTexts(host.HostKeys), HostCAs: keyTexts(host.HostCA), Until: ledger.At(until), IdleSeconds: int(d.Idle.Seconds()), Grace: int(p.Always.Grace.Seconds()), Budget: d.Budget,
+		WatchedBy: d.WatchedBy, Quiet: !p.Always.ShowWatchers && len(d.WatchedBy) == 0,
 		Forwards: forwardTexts(d.Forwards, r.Allowed.Forwards), Policy: allowed.Policy, Rule: d.Rule, Used: allowed}
 	if r.Key != f.Used.Touch.Key {
 		f.Opener = r.Key

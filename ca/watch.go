@@ -162,7 +162,7 @@ func (c *CA) mayWatch(tx *state.Tx, s state.Session, opened *ledger.SessionOpene
 	if v, err := tx.PassRevoked(who.pass); err != nil || v { // as of now, not as of the door
 		return false, errors.Join(err, passNeeded())
 	}
-	return false, nil
+	return p.IsOf(opened.WatchedBy, who.person), nil
 }
 
 func names(list []name.Person) string {

@@ -46,6 +46,7 @@ func (j *Jump) watchCA(ctx context.Context) {
 		blind := time.Since(heard) > blindAfter
 		for _, s := range all {
 			s.seeing(heard, blind)
+			s.hear(blind)
 		}
 	}
 }

@@ -57,19 +57,23 @@ type channel struct {
 	gate     chan struct{} // open once something was started
 	gateOnce sync.Once
 
+	gone     chan struct{} // closed once the person's side has closed
+	goneOnce sync.Once
+
 	exited   chan struct{} // closed once the exit status is out, or never comes
 	exitOnce sync.Once
 
 	mu      sync.Mutex
 	pty     bool
 	started bool
+	held    bool // something that was asked waits for an observer
 	notices []string
 
 	errMu sync.Mutex // one writer of extended data at a time
 }
 
 func newChannel(s *session, id uint32, forward bool) *channel {
-	c := &channel{s: s, id: id, forward: forward, gate: make(chan struct{}), exited: make(chan struct{})}
+	c := &channel{s: s, id: id, forward: forward, gate: make(chan struct{}), exited: make(chan struct{}), gone: make(chan struct{})}
 	if forward { // nothing has to be started, and nothing will say how it ended
 		c.open()
 		c.exit()
@@ -141,7 +145,14 @@ func (s *session) serveChannel(nc ssh.NewChannel) {
 		return
 	}
 	defer s.remove(c)
-	if b := s.bridge(nc, s.up.client, id, transcript.FromPerson); b != nil {
+	if isForward && !s.enterForward(nc, id, transcript.FromPerson) {
+		return
+	}
+	b := s.bridge(nc, s.up.client, id, transcript.FromPerson)
+	if isForward {
+		s.hold.leave()
+	}
+	if b != nil {
 		c.client, c.host = b.asker, b.other
 		c.ready.Store(true)
 		c.proxy(b.askerReqs, b.otherReqs)
@@ -237,15 +248,17 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 	run(&stdin, "stdin", func() {
 		// X queues data and requests apart; sshd takes data only once something runs.
 		<-c.gate
-		(&pump{s: c.s, kind: transcript.KindInput, id: c.id, from: c.client, to: func(b []byte) error { _, err := c.host.Write(b); return err }}).run()
-		if c.side(transcript.KindEOF, transcript.FromPerson) == nil {
-			c.host.CloseWrite()
+		(&pump{s: c.s, kind: transcript.KindInput, id: c.id, from: c.client, to: func(b []byte) error { _, err := c.host.Write(b); return err }, hold: c.s.hold, gone: c.gone}).run()
+		if c.s.hold.enter(c.gone) {
+			if c.side(transcript.KindEOF, transcript.FromPerson) == nil {
+				c.host.CloseWrite()
+			}
+			c.s.hold.leave()
 		}
 	})
 	run(nil, "requests of the person", func() {
-		for req := range clientReqs {
-			c.request(req, transcript.FromPerson)
-		}
+		c.personsRequests(clientReqs)
+		c.goneOnce.Do(func() { close(c.gone) })
 		// The client closed the channel. What it sent before that still goes to the host, unless the host never reads it.
 		c.open()
 		c.side(transcript.KindClose, transcript.FromPerson)

@@ -58,7 +58,12 @@ func (s *session) serveForwarded(nc ssh.NewChannel, id uint32) {
 		return
 	}
 	defer s.remove(c)
-	if b := s.bridge(nc, person, id, transcript.FromHost); b != nil {
+	if !s.enterForward(nc, id, transcript.FromHost) {
+		return
+	}
+	b := s.bridge(nc, person, id, transcript.FromHost)
+	s.hold.leave()
+	if b != nil {
 		c.client, c.host = b.other, b.asker
 		c.ready.Store(true)
 		c.proxy(b.otherReqs, b.askerReqs)

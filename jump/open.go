@@ -80,7 +80,7 @@ func (j *Jump) openSession(ctx context.Context, d *doorConn, c *claim, sshSessio
 	}
 	log := j.log.With("session", o.session)
 	_, door := d.way.words()
-	s := &session{j: j, order: o, until: o.opened.Until.Time, channels: map[*channel]struct{}{}, done: make(chan struct{})}
+	s := &session{j: j, order: o, until: o.opened.Until.Time, channels: map[*channel]struct{}{}, done: make(chan struct{}), hold: newHold(o.opened.WatchedBy)}
 	s.client, s.personAlgs, s.peer, s.door = string(d.meta.ClientVersion()), algorithms(d.meta), c.peer, door
 	s.budget.each = o.budget
 	s.pace = newPace()

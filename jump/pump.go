@@ -15,6 +15,8 @@ type pump struct {
 	id   uint32
 	from io.Reader
 	to   func([]byte) error
+	hold *hold           // through which all of it goes; nil: it goes
+	gone <-chan struct{} // closed when nobody waits for what is held any more
 
 	mu    sync.Mutex
 	space sync.Cond
@@ -49,6 +51,10 @@ func (p *pump) run() {
 				continue
 			}
 			p.s.active()
+			if !p.hold.enter(p.gone) {
+				p.fail(errHeld)
+				continue
+			}
 			c := chunk{data: buf[:n]}
 			c.durable = p.s.rec.later(transcript.Event{Kind: p.kind, Chan: p.id, Data: c.data})
 			if big != nil {
@@ -56,6 +62,7 @@ func (p *pump) run() {
 			} else {
 				c.data = append([]byte(nil), c.data...)
 			}
+			p.hold.leave() // it is in the recording; whether it goes on is asked again
 			p.push(c)
 		}
 		// A buffer for bulk only while reads fill a good part of it: X hands out whatever is queued, so bulk shows at once.
@@ -137,7 +144,7 @@ func (p *pump) forward() {
 			err = e
 		}
 		if err == nil {
-			err = p.to(c.data)
+			err = p.pass(c.data)
 		}
 		if c.big != nil {
 			bigPool.Put(c.big)
@@ -148,4 +155,24 @@ func (p *pump) forward() {
 		p.space.Broadcast()
 		p.mu.Unlock()
 	}
+}
+
+// pass writes on what is durable. What may be held goes in pieces.
+func (p *pump) pass(b []byte) error {
+	if p.hold == nil {
+		return p.to(b)
+	}
+	for len(b) > 0 {
+		if !p.hold.enter(p.gone) {
+			return errHeld
+		}
+		n := min(len(b), heldPiece)
+		err := p.to(b[:n])
+		p.hold.leave()
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }

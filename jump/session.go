@@ -66,6 +66,8 @@ type session struct {
 	watching  []watcher  // under mu
 	tells     []func()   // what is to be told, in order; under mu
 	telling   bool       // under mu
+	hold      *hold      // of input, while nobody watches; nil: nobody has to
+	deaf      bool       // who watches isn't known; under mu
 
 	remotes remotes
 	budget  budget
@@ -364,6 +366,7 @@ func (s *session) close(reason string) {
 		}
 		up, hangUp := s.up, s.hangUp
 		s.mu.Unlock()
+		s.hold.end()
 		if hangUp != nil {
 			hangUp()
 		}

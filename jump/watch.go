@@ -116,6 +116,7 @@ func (s *session) seeWatchers() {
 			s.tellWatcher(w, true)
 		}
 	}
+	s.judgeHold()
 	if (len(before) > 0) != (len(now) > 0) {
 		s.rec.ship.Watched(s.rec.sid, len(now) > 0)
 	}

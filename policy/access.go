@@ -181,6 +181,9 @@ func (p *Policy) conditionsOf(r *Rule) []string {
 	if r.ReasonMin > p.Always.ReasonMin {
 		add("reason of %d characters", r.ReasonMin)
 	}
+	if len(r.WatchedBy) > 0 {
+		add("watched by one of %s", or(left(r.observers, "")))
+	}
 	if r.MaxGrants > 0 {
 		add("at most %d at once, anybody's", r.MaxGrants)
 	}

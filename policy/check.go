@@ -55,6 +55,7 @@ func (k *checker) run() []Finding {
 	k.always()
 	for i := range p.Rules {
 		k.approvers(&p.Rules[i])
+		k.observers(&p.Rules[i])
 		k.shadowed(i)
 	}
 	k.windows(known.Now)

@@ -233,6 +233,7 @@ func (c *compiler) always(f *file) {
 	a.Grace = c.duration(in.Grace, at("grace"), DefaultGrace)
 	a.Idle = c.duration(in.Idle, at("idle"), DefaultIdle)
 	a.Budget = c.size(in.Budget, at("budget"), DefaultBudget)
+	a.ShowWatchers = in.ShowWatchers || !c.ix.has(at("show_watchers")...)
 	a.Override = c.override(in.Override, at("override"), DefaultOverride)
 	c.measures(in, at)
 	c.placeMeasures(in, at)
@@ -498,6 +499,7 @@ func (c *compiler) rule(in *fileRule, i int) {
 	r.Wait = c.duration(in.Wait, at("wait"), DefaultWait)
 	r.Idle = c.duration(in.Idle, at("idle"), c.p.Always.Idle)
 	r.Budget = c.size(in.Budget, at("budget"), c.p.Always.Budget)
+	c.watchedBy(&r, in, at("watched_by"))
 	r.ReasonMin = max(c.p.Always.ReasonMin, c.number(in.ReasonMin, at("reason_min"), 0, 1, maxReasonMin))
 	if c.ix.has(at("ticket")...) {
 		r.Ticket = in.Ticket

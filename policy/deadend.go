@@ -34,7 +34,7 @@ type night struct {
 	geo    bool // the geo databases answer
 	oncall bool // on-call lists can be read
 	key    KeyState
-	asleep bool                   // nobody approves
+	asleep bool                   // nobody approves, or watches
 	absent func(name.Person) bool // nil: everybody is there
 	at     []time.Time            // any of these
 }
@@ -162,6 +162,8 @@ func alwaysOpen(r *Rule) string {
 
 func overrideHint(r *Rule) string {
 	switch {
+	case len(r.WatchedBy) > 0 && r.Approvals == 0:
+		return fmt.Sprintf(`write approvals, approvers and override = "after 10m" in rule %q: an override goes ahead without anybody who watches, too`, r.Name)
 	case r.Approvals > 0 && r.Override == 0:
 		return fmt.Sprintf(`write override = "after 10m" in rule %q, or a rule behind it that asks others`, r.Name)
 	case r.Override > r.Wait:
@@ -459,6 +461,13 @@ func (y *play) through(s scene, n *night) (way, bool) {
 		d = decide()
 	}
 	w.rule = y.rule(d.Rule)
+	if d.Outcome == Allow && len(d.WatchedBy) > 0 { // in, and nothing can be typed
+		there := slices.DeleteFunc(slices.Clone(d.Observers), n.without)
+		if n.asleep || len(there) == 0 {
+			return w, false
+		}
+		w.approvers = append(slices.Clone(w.approvers), there[0])
+	}
 	return w, d.Outcome == Allow
 }
 
@@ -557,6 +566,9 @@ func (y *play) aways(ways map[*hostClass]way) {
 		y.report(stuck, ways, func(r *Rule) string {
 			if r.who[who] {
 				return fmt.Sprintf("name somebody else in the who of rule %q", r.Name)
+			}
+			if len(r.WatchedBy) > 0 && r.observers[who] {
+				return fmt.Sprintf(`name one more in the watched_by of rule %q who is a reader, or write approvals and override = "after 10m"`, r.Name)
 			}
 			return fmt.Sprintf(`name one approver more in rule %q, or write override = "after 10m"`, r.Name)
 		}, "with "+string(who)+" away nobody could enter %s")

@@ -41,8 +41,10 @@ type Decision struct {
 	Approvers []name.Person `json:"approvers,omitempty"` // who may give them: never the requester
 	Wait      time.Duration `json:"wait,omitempty"`      // how long the request waits for them
 	Idle      time.Duration `json:"idle,omitempty"`
-	Budget    int64         `json:"budget,omitempty"` // bytes that a session may carry
-	Added     []Added       `json:"added,omitempty"`  // circumstances that each want an approval more; counted in Approvals
+	Budget    int64         `json:"budget,omitempty"`     // bytes that a session may carry
+	WatchedBy []string      `json:"watched_by,omitempty"` // a session's input is held while none of them watches; as the rule writes it
+	Observers []name.Person `json:"observers,omitempty"`  // who they are: never the requester
+	Added     []Added       `json:"added,omitempty"`      // circumstances that each want an approval more; counted in Approvals
 	// Override is how long a request of this kind has to wait before an override may replace what is missing; 0: never.
 	Override   time.Duration `json:"override,omitempty"`
 	Overridden int           `json:"overridden,omitempty"` // how many missing approvals this override replaces
@@ -192,6 +194,7 @@ func (e *evaluation) granted(r *Rule) Decision {
 		d.Minutes = min(d.Minutes, e.req.Minutes)
 	}
 	d.TOTP = r.TOTP
+	e.watched(r, &d)
 	n := e.needed(r)
 	d.Approvals, d.Added = n.all, n.added
 	if n.all == 0 {

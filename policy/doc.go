@@ -74,6 +74,7 @@
 //	grace = "30m"                 # how long sessions go on without the CA's heartbeat
 //	idle = "15m"                  # a session without input or output ends
 //	budget = "16 GiB"             # what a session may carry, both ways together; each extension brings as much again
+//	show_watchers = false         # the person isn't told who watches; by default they are
 //
 //	[jumps.jump-a]
 //	address = ["203.0.113.10:22"] # where people reach it
@@ -120,6 +121,7 @@
 //	forwards = ["local db01:5432"]
 //	idle = "5m"
 //	budget = "512 MiB"
+//	watched_by = ["@leads"]       # input is held while none of these, a reader and not the person, watches; an override goes ahead without
 //	drill = true                  # answers drills only; other rules answer drills and real requests alike
 //
 //	[[test]]

@@ -59,6 +59,9 @@ func Explain(p *Policy, req Request, facts Facts) string {
 			fmt.Fprintf(&b, "  an override is possible %s after the request\n", short(d.Override))
 		}
 	}
+	if len(d.WatchedBy) > 0 {
+		fmt.Fprintf(&b, "  a session's input is held while nobody of %s watches it (%s)\n", strings.Join(d.WatchedBy, ", "), or(d.Observers))
+	}
 	if len(d.Added) > 0 {
 		fmt.Fprintf(&b, "  approvals were added for: %s\n", words(d.Added))
 	}

@@ -77,6 +77,7 @@ type fileAlways struct {
 	Grace         string   `toml:"grace"`
 	Idle          string   `toml:"idle"`
 	Budget        string   `toml:"budget"`
+	ShowWatchers  bool     `toml:"show_watchers"`
 	Approvers     []string `toml:"approvers"`
 	Override      string   `toml:"override"`
 }
@@ -153,6 +154,7 @@ type fileRule struct {
 	Forwards  []string `toml:"forwards"`
 	Idle      string   `toml:"idle"`
 	Budget    string   `toml:"budget"`
+	WatchedBy []string `toml:"watched_by"`
 	Drill     bool     `toml:"drill"`
 }
 

@@ -104,6 +104,7 @@ type Always struct {
 	Grace         time.Duration // how long sessions go on without the CA's heartbeat
 	Idle          time.Duration
 	Budget        int64 // bytes that a session may carry
+	ShowWatchers  bool  // the person is told who watches their session
 	// Approvers give the approvals that something adds (Added) to a rule that asks for none itself; sorted.
 	Approvers []name.Person
 	// Override is how long a request has to wait before an added approval may be replaced by an override.
@@ -177,11 +178,13 @@ type Rule struct {
 	Ticket     string
 	Forwards   []Forward
 	Idle       time.Duration
-	Budget     int64 // bytes that a session may carry
-	Drill      bool  // answers drills only
+	Budget     int64    // bytes that a session may carry
+	WatchedBy  []string // as written: while none of them watches a session, its input is held
+	Drill      bool     // answers drills only
 	Line       int
 
 	who, approvers map[name.Person]bool
+	observers      map[name.Person]bool // those of WatchedBy who can read what they watch
 	hosts          hostSet
 	ticket         *regexp.Regexp
 	when, notWhen  []*Window

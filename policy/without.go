@@ -14,6 +14,9 @@ func (p *Policy) Without(person name.Person) []string {
 	add := func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
 	for i := range p.Rules {
 		r := &p.Rules[i]
+		if r.observers[person] && count(r.observers, person) == 0 {
+			add("rule %s: nobody is left who could watch, and its input is held until somebody does", r.Name)
+		}
 		who, approvers := count(r.who, person), count(r.approvers, person)
 		switch {
 		case r.who[person] && who == 0:

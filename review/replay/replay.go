@@ -48,6 +48,7 @@ type Answer struct {
 	Override   bool           `json:"override,omitempty"` // it can be overridden, later
 	Idle       int            `json:"idle_seconds,omitempty"`
 	Budget     int64          `json:"budget,omitempty"`
+	WatchedBy  []string       `json:"watched_by,omitempty"`
 	Forwards   []string       `json:"forwards,omitempty"`
 	Until      time.Time      `json:"until,omitzero"`
 	Reasons    []string       `json:"reasons,omitempty"` // codes, in order
@@ -75,7 +76,7 @@ func Of(index int64, e *ledger.Entry) (*Decision, error) {
 		a.Outcome, a.Rule, a.Minutes, a.Approvals, a.Overridden = policy.Allow, f.Rule, f.Minutes, f.Approvals, f.Overridden
 	case *ledger.SessionOpened:
 		d.used = &f.Used
-		a.Outcome, a.Rule, a.Idle, a.Budget, a.Forwards, a.Until = policy.Allow, f.Rule, f.IdleSeconds, f.Budget, f.Forwards, f.Until.Time
+		a.Outcome, a.Rule, a.Idle, a.Budget, a.WatchedBy, a.Forwards, a.Until = policy.Allow, f.Rule, f.IdleSeconds, f.Budget, f.WatchedBy, f.Forwards, f.Until.Time
 	case *ledger.SessionRefused:
 		d.used, a.Reasons = &f.Used, codes(f.Reasons)
 	default:
@@ -115,7 +116,7 @@ func (d *Decision) Again(p *policy.Policy) (Answer, []string) {
 		a.Minutes, a.Approvals, a.Overridden = x.Minutes, x.Approvals, x.Overridden
 	case "session.opened":
 		// Of what is allowed now it gives what the grant gave: the inquiry asks for that, and the entry can't hold more.
-		a.Idle, a.Budget, a.Forwards, a.Until = int(x.Idle.Seconds()), x.Budget, both(forwards(x.Forwards), d.Answer.Forwards), ledger.At(x.End).Time
+		a.Idle, a.Budget, a.WatchedBy, a.Forwards, a.Until = int(x.Idle.Seconds()), x.Budget, x.WatchedBy, both(forwards(x.Forwards), d.Answer.Forwards), ledger.At(x.End).Time
 	case "session.refused":
 		a.Rule = "" // the entry names none
 		if a.Reasons = policyCodes(x.Reasons); x.Outcome == policy.Ask {
@@ -172,6 +173,7 @@ func (d *Decision) differences(a Answer) []string {
 	differ("can be overridden", was.Override, a.Override)
 	differ("idle limit", was.Idle, a.Idle)
 	differ("byte budget", was.Budget, a.Budget)
+	differ("watched_by", was.WatchedBy, a.WatchedBy)
 	differ("forwards", strings.Join(was.Forwards, ", "), strings.Join(a.Forwards, ", "))
 	differ("end", stamp(was.Until), stamp(a.Until))
 	differ("reasons", strings.Join(was.Reasons, ", "), strings.Join(a.Reasons, ", "))
