@@ -135,16 +135,15 @@ func (a *Audit) sealedTo(f *SessionOpened) {
 			a.fault(FaultSession, "sealed to a recipient that is no reader's")
 		}
 	}
-	if a.set == nil {
-		if f.Set != 0 && !a.cfg.Part {
-			a.fault(FaultSession, "names entry %d, which is no set of recipients", f.Set)
-		}
+	// A part holds the sets of its sessions, too.
+	switch {
+	case a.set == nil && f.Set == 0: // before the first set, and in ledgers from before there were any
 		return
-	}
-	if f.Set != a.setAt {
-		if !a.cfg.Part { // a part may leave sets out that are of no session in it
-			a.fault(FaultSession, "names the set of entry %d, in force is that of %d", f.Set, a.setAt)
-		}
+	case a.set == nil:
+		a.fault(FaultSession, "names entry %d, which is no set of recipients", f.Set)
+		return
+	case f.Set != a.setAt:
+		a.fault(FaultSession, "names the set of entry %d, in force is that of %d", f.Set, a.setAt)
 		return
 	}
 	var want, got []string

@@ -221,6 +221,7 @@ func TestForged(t *testing.T) {
 		"no decision":    {without("grant.allowed"), "grant"},
 		"no certificate": {without("certificate.issued"), "certificate"},
 		"no session":     {without("session.opened"), "session"},
+		"no recipients":  {without("recipients.changed"), "no set of recipients"},
 		"no end":         {without("session.ended"), "transcript"},
 		"another head while it ran": {func(_ *world, e *Evidence, _ *[]Recording) {
 			i := typed(e, "session.head")

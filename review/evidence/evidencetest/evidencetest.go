@@ -44,6 +44,7 @@ func Begin(t testing.TB) *World {
 	w.Alice, w.Bob = w.Enrol("alice"), w.Enrol("bob")
 	w.Jump = w.Join("jump-a")
 	w.Recipient(w.Bob, id.Recipient().String())
+	w.Set(nil, ledgertest.To(id.Recipient().String(), "bob"))
 	w.Pins = w.Checkpoint()
 	w.Grant(w.Bob, nil) // somebody else's request stands between
 	w.Now = w.Now.Add(time.Minute)
@@ -158,6 +159,7 @@ func (w *World) Evidence(_ context.Context, id name.RequestID) (*api.Evidence, e
 		}
 		switch x.Facts.(type) {
 		case *ledger.SiteCreated, *ledger.SiteChanged, *ledger.PolicyAdopted, *ledger.PolicyText, *ledger.PolicySigned, *ledger.Founding, *ledger.JumpJoined:
+		case *ledger.RecipientsChanged:
 		case *ledger.KeyEnrolled, *ledger.KeySuspended:
 			if !signers[x.Subject.Person] {
 				continue
