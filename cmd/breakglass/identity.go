@@ -13,6 +13,7 @@ import (
 
 	"filippo.io/age"
 
+	"breakglass/agent/fido2/wire"
 	"breakglass/agent/keys"
 	"breakglass/agent/reader"
 	"breakglass/agent/terminal"
@@ -129,6 +130,9 @@ func (a *app) openWithKey(ctx context.Context, f *reader.File) (*opened, error) 
 		from[i] = keys.Deriver{Name: w.Name, Key: w.Key, Salt: w.Salt}
 	}
 	i, secret, err := a.self().Reading().Derive(ctx, from)
+	if errors.Is(err, wire.NoBackend.Err()) { // the ssh-agent that signs can't unseal
+		return nil, withStatus(exitKey, fmt.Errorf("opening the identity: %w", err), "install breakglass-fido2 beside breakglass: a reading identity is opened by the key itself")
+	}
 	if errors.Is(err, keys.ErrNotHere) {
 		return nil, withStatus(exitKey, fmt.Errorf("none of the keys that your reading identity is sealed under is plugged in: %w", err),
 			"plug in "+keyNames(f), "breakglass reviewer show   lists them")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"breakglass/agent/home"
+	"breakglass/agent/reader"
 	"breakglass/agent/terminal"
 	"breakglass/ca/api"
 	"breakglass/internal/statement"
@@ -46,11 +47,11 @@ func (a *app) lost(ctx context.Context, which, reason string, yes bool) error {
 		fp = own[i].fingerprint
 	} else if !strings.HasPrefix(which, "SHA256:") {
 		// Perhaps enrolled on another machine: the CA knows its name.
-		reader, err := a.pass(ctx)
+		c, err := a.pass(ctx)
 		if err != nil {
 			return err
 		}
-		list, err := reader.Keys(ctx)
+		list, err := c.Keys(ctx)
 		if err != nil {
 			return err
 		}
@@ -99,6 +100,10 @@ func (a *app) lost(ctx context.Context, which, reason string, yes bool) error {
 	if st.Counting < st.Required {
 		a.term.Say("You have %d of %d keys: what you ask takes an approval more until you have enrolled another one.", st.Counting, st.Required)
 		a.term.Say("Next: ask an operator for an invite, then: breakglass enroll TOKEN")
+	}
+	// Revoked it signs nothing; but whoever has it, its PIN and a copy of the file reads what was sealed to that identity.
+	if f, err := a.readerFile(); err == nil && slices.ContainsFunc(f.Wraps, func(w reader.Wrap) bool { return w.Name == st.Key }) {
+		a.term.Say("%s opens your reading identity. Next, with another key that does: breakglass reviewer rotate", st.Key)
 	}
 	return nil
 }

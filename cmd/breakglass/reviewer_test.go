@@ -125,6 +125,16 @@ func TestAnIdentityAndItsKeys(t *testing.T) {
 	r.env = append(r.env, "BREAKGLASS_FIDO2_DEVICE="+second.Path())
 	r.ok("breakglass", "reviewer", "export", "-o", fresh)
 
+	// Both plugged in: a rotation seals under both, and each opens it.
+	r.env = append(r.env, "BREAKGLASS_FIDO2_DEVICE="+first.Path()+":"+second.Path())
+	r.ok("breakglass", "reviewer", "rotate")
+	for i, k := range []*softkey.Key{first, second} {
+		r.env = append(r.env, "BREAKGLASS_FIDO2_DEVICE="+k.Path())
+		r.ok("breakglass", "reviewer", "export", "-o", fmt.Sprint(fresh, "both", i))
+	}
+	// Without the helper there is no way in, and the hint says what is missing.
+	r.wants(12, []string{"no_backend", "hint: install breakglass-fido2"}, "env", "BREAKGLASS_FIDO2=/nowhere/breakglass-fido2", filepath.Join(bin, "breakglass"), "reviewer", "export", "-o", fresh+"x")
+
 	// The lines' salts exchanged: neither key opens the file.
 	path := filepath.Join(r.home, "config", readerFile)
 	good, err := os.ReadFile(path)
@@ -140,6 +150,11 @@ func TestAnIdentityAndItsKeys(t *testing.T) {
 	r.wants(12, []string{"does not open", "hint: put back a copy"}, "breakglass", "reviewer", "export", "-o", fresh+"2")
 	r.write(filepath.Join("config", readerFile), string(good), 0o600)
 	r.ok("breakglass", "reviewer", "export", "-o", fresh+"3")
+	// One of them is lost: its owner is told what that means for what they can read.
+	r.wants(0, []string{"opens your reading identity", "breakglass reviewer rotate"}, "breakglass", "lost", "--yes", "key-1")
+	r.ok("breakglass", "reviewer", "rotate")
+	r.env = append(r.env, "BREAKGLASS_FIDO2_DEVICE="+first.Path())
+	r.wants(12, []string{"none of the keys"}, "breakglass", "reviewer", "export", "-o", fresh+"4")
 	r.write(filepath.Join("config", readerFile), "garbage\n", 0o600)
 	r.wants(1, []string{"not a reader's identity", "hint:"}, "breakglass", "reviewer", "show")
 }

@@ -89,6 +89,9 @@ func TestWhoCanRead(t *testing.T) {
 	// Another key of bob's is in the machine: the hint says which opens.
 	l.use("bob", "desk")
 	l.refused("bob", "breakglass reviewer show", "breakglass", "export", id, "--text")
+	if out := l.do("bob", "breakglass", "verify", id); !strings.HasPrefix(out, "VERIFIED sealed\n") {
+		t.Errorf("verify with a key that doesn't open it:\n%s", out)
+	}
 	l.use("bob", "safe")
 
 	bundle, pins := filepath.Join(vault, "session.bundle"), filepath.Join(vault, "pins")
