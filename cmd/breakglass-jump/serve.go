@@ -44,7 +44,14 @@ func newServeCmd() *cobra.Command {
 			}
 			ctx, hurry, stop := untilSignals(cmd.Context())
 			defer stop()
-			return serve(ctx, directory(dir), manager, hurry, log)
+			for {
+				if err := directory(dir).setAside(log); err != nil {
+					return err
+				}
+				if err := serve(ctx, directory(dir), manager, hurry, log); !errors.Is(err, errSucceeded) || ctx.Err() != nil {
+					return err
+				}
+			}
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "the jump's directory")
@@ -97,7 +104,13 @@ func serve(ctx context.Context, d directory, manager notify.Manager, hurry <-cha
 	if err != nil {
 		return err
 	}
-	ca, err := client.New(client.Config{Pins: pins, Signer: key, Memory: memory{d.path("checkpoint")}, Now: time.Now})
+	elsewhere := make(chan struct{}, 1)
+	ca, err := client.New(client.Config{Pins: pins, Signer: key, Memory: memory{d.path("checkpoint")}, Now: time.Now, Elsewhere: func() {
+		select {
+		case elsewhere <- struct{}{}:
+		default:
+		}
+	}})
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
@@ -150,7 +163,17 @@ func serve(ctx context.Context, d directory, manager notify.Manager, hurry <-cha
 		case <-work.Done():
 		}
 	})
-	err = j.Serve(ctx, listen.Merge(ls))
+	serving, replaced := context.WithCancelCause(ctx)
+	defer replaced(nil)
+	wg.Go(func() {
+		if err := awaitSuccession(work, d, ca, elsewhere, log); errors.Is(err, errSucceeded) {
+			replaced(err) // who is in has the drain's time; then the jump serves under the new pins
+		}
+	})
+	err = j.Serve(serving, listen.Merge(ls))
+	if errors.Is(context.Cause(serving), errSucceeded) && ctx.Err() == nil {
+		err = errors.Join(err, errSucceeded)
+	}
 	cancel()
 	wg.Wait()
 	if errors.Is(err, facts.ErrForgot) {

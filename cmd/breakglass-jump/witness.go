@@ -19,7 +19,10 @@ type witnessing struct {
 }
 
 func newWitnessing(d directory, c *config, site ledger.Site, key ssh.Signer, ca *client.Client, log *slog.Logger) *witnessing {
-	w, err := witness.New(witness.Config{Dir: d.path("witness"), Jump: name.Jump(c.Name), Origin: site.Origin, LedgerKey: site.LedgerKey, Key: key, CA: ca, Logger: log})
+	o := &offering{Client: ca, log: log}
+	w, err := witness.New(witness.Config{Dir: d.path("witness"), Jump: name.Jump(c.Name), Origin: site.Origin, LedgerKey: site.LedgerKey, Key: key, CA: o, Logger: log,
+		Behind: o.behind, Refused: o.refused})
+	o.mirror = func() *witness.Mirror { return w.Mirror() }
 	if err != nil {
 		log.Error("this jump can't be a witness of the ledger", "error", err)
 	}

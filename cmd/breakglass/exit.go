@@ -146,6 +146,10 @@ func codeOf(err error) string {
 		return "ca_unreachable"
 	case errors.Is(err, connect.ErrNoJump):
 		return "jump_unreachable"
+	case errors.Is(err, client.ErrRollback):
+		return "ledger_rolled_back"
+	case errors.Is(err, client.ErrSuccession):
+		return "succession_refused"
 	case errors.Is(err, agent.ErrStatement):
 		return "statement_refused"
 	case errors.Is(err, agent.ErrAnswer):
@@ -206,6 +210,9 @@ func hintsOf(err error) []string {
 		return []string{"run it on a terminal, or name a program that asks in SSH_ASKPASS with SSH_ASKPASS_REQUIRE=force"}
 	case errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrAnswer), errors.Is(err, agent.ErrEvidence):
 		return []string{"do not go on: show this to whoever runs the CA, with `breakglass pins`"}
+	case errors.Is(err, client.ErrRollback):
+		return []string{"call an operator on another line: the CA shows a history that is not the one seen here. It was told",
+			"breakglass-ca status     on the CA's machine says whether it was restored, and what to do"}
 	case errors.Is(err, client.ErrUnreachable):
 		return []string{"breakglass status"}
 	case errors.Is(err, connect.ErrNoJump):

@@ -41,6 +41,9 @@ func run(args []string, stdin, stdout, stderr *os.File, getenv func(string) stri
 		}
 	}
 	a.self().Forget()
+	if errors.Is(err, client.ErrRollback) {
+		a.tellRollback(ctx)
+	}
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, errInterrupted) { // who says so may know what goes on
 			err = errInterrupted

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"breakglass/agent"
+	"breakglass/agent/home"
 	"breakglass/agent/terminal"
 	"breakglass/ca/api"
 	"breakglass/ca/api/client"
@@ -119,4 +121,23 @@ func (a *app) takeOver(ctx context.Context) error {
 	a.term.Say("breakglass: warning: signed by %s, with keys of the ledger that this machine knew; it continues what was seen here.", joined(client.Founders(s)))
 	a.term.Say("breakglass: warning: the old pins are kept in %s", a.home.Path(fmt.Sprintf("pins.epoch-%d", s.Facts.Old.Epoch)))
 	return a.refreshKnownHosts(s.Facts.Site)
+}
+
+// rollbackTimeout bounds what a command that failed waits for beside.
+const rollbackTimeout = 5 * time.Second
+
+// tellRollback shows a CA whose history went back, or sideways, the head that this machine has of it: it can't know better by itself, and issues nothing more.
+func (a *app) tellRollback(ctx context.Context) {
+	c, err := a.self().Client()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	last, err := (home.Memory{Home: a.home}).Last()
+	if err != nil || last == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, rollbackTimeout)
+	defer cancel()
+	c.SeenHead(ctx, last) // its answer is what the next command reads
 }

@@ -123,6 +123,9 @@ func (w *Witness) Status() Status {
 	return w.status
 }
 
+// Mirror is the copy of the ledger. While Run does, it is for Run's own calls (CA, Behind, Refused) alone.
+func (w *Witness) Mirror() *Mirror { return w.mirror }
+
 // Close lets the copy go; Run has ended.
 func (w *Witness) Close() error { return w.mirror.Close() }
 

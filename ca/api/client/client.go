@@ -63,6 +63,8 @@ type Config struct {
 	Signer ssh.Signer       // signs calls; nil makes only unsigned ones
 	Memory Memory           // of checkpoints; nil: the pins' own, in memory
 	Now    func() time.Time // nil is time.Now
+	// Elsewhere, if not nil, is called with each answer of a CA that keeps another ledger than the pinned one (ErrSucceeded). It must not block.
+	Elsewhere func()
 }
 
 // Client is safe for concurrent use.
@@ -73,6 +75,7 @@ type Client struct {
 	http   *http.Client
 	dialer *dialer
 	ledger *follower
+	other  func()
 }
 
 // New makes a client; it connects at its first call.
@@ -80,7 +83,7 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.Pins.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{pins: cfg.Pins, signer: cfg.Signer, now: cfg.Now}
+	c := &Client{pins: cfg.Pins, signer: cfg.Signer, now: cfg.Now, other: cfg.Elsewhere}
 	if c.now == nil {
 		c.now = time.Now
 	}

@@ -24,6 +24,9 @@ var ErrSuccession = errors.New("the new ledger is not proved to follow the one s
 // elsewhere is ErrSucceeded where an answer is of another ledger.
 func (c *Client) elsewhere(h http.Header) error {
 	if o := h.Get(api.HeaderOrigin); o != "" && o != c.pins.Site.Origin {
+		if c.other != nil {
+			c.other()
+		}
 		return fmt.Errorf("%w: %.120q", ErrSucceeded, o)
 	}
 	return nil
