@@ -137,7 +137,7 @@ func (c *CA) findFrozen() error {
 		}
 	}
 	if f == nil {
-		if f, err = c.againstHead(); err != nil {
+		if f, err = c.againstHeads(); err != nil {
 			return err
 		}
 		if f != nil {
@@ -151,9 +151,18 @@ func (c *CA) findFrozen() error {
 	return nil
 }
 
-// againstHead holds the database against the head that was written beside it.
-func (c *CA) againstHead() (*Frozen, error) {
-	text, err := os.ReadFile(filepath.Join(c.cfg.Dir, headFile))
+// againstHeads holds the database against the heads that were written beside it: the newest, and the newest that the witnesses cosigned.
+func (c *CA) againstHeads() (*Frozen, error) {
+	for _, file := range []string{headFile, witnessedFile} {
+		if f, err := c.againstHead(file); err != nil || f != nil {
+			return f, err
+		}
+	}
+	return nil, nil
+}
+
+func (c *CA) againstHead(file string) (*Frozen, error) {
+	text, err := os.ReadFile(filepath.Join(c.cfg.Dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -161,10 +170,10 @@ func (c *CA) againstHead() (*Frozen, error) {
 	}
 	theirs, err := ledger.OpenCheckpoint(string(text), c.ledgerKey())
 	if err != nil { // a power cut tore it, or it is another CA's
-		c.log.Warn("the head beside the ledger can't be read, and says nothing", "error", err)
+		c.log.Warn("a head beside the ledger can't be read, and says nothing", "file", file, "error", err)
 		return nil, nil
 	}
-	return c.against(context.Background(), theirs, string(text), "this machine's file "+headFile)
+	return c.against(context.Background(), theirs, string(text), "this machine's file "+file)
 }
 
 // against holds a signed head of this ledger against it. Nil: the ledger continues it. A longer one is "behind": whether it continues this one is

@@ -37,6 +37,7 @@ func run(args []string, stdin, stdout, stderr *os.File, getenv func(string) stri
 	cmd, err := a.execute(ctx, args)
 	if errors.Is(err, client.ErrSucceeded) { // nothing was decided: what follows the pinned ledger is taken over, and asked once more
 		if err = a.takeOver(ctx); err == nil {
+			a.status = 0
 			cmd, err = a.execute(ctx, args)
 		}
 	}

@@ -186,6 +186,12 @@ func (a *app) ssh(cmd *cobra.Command, args []string) error {
 	if err := a.runSSH(cmd.Context(), program, line, g); err != nil || a.status != exitSSH {
 		return err
 	}
+	if a.replaced(cmd.Context()) { // a grant that was alive was used, and nobody asked the CA
+		if err := a.takeOver(cmd.Context()); err != nil {
+			return err
+		}
+		return withStatus(exitSSH, errors.New("the grant was the lost CA's"), "breakglass ssh "+string(login)+"@"+string(host)+"     asks the one that follows it")
+	}
 	a.explainHost(context.WithoutCancel(cmd.Context()), g, jump)
 	return nil
 }

@@ -120,6 +120,12 @@ func (a *app) takeOver(ctx context.Context) error {
 	a.term.Say("breakglass: warning: THE CA WAS REPLACED. %s is lost; %s follows it.", clean(s.Facts.Old.Origin), clean(s.Facts.Site.Origin))
 	a.term.Say("breakglass: warning: signed by %s, with keys of the ledger that this machine knew; it continues what was seen here.", joined(client.Founders(s)))
 	a.term.Say("breakglass: warning: the old pins are kept in %s", a.home.Path(fmt.Sprintf("pins.epoch-%d", s.Facts.Old.Epoch)))
+	// What the background process holds are grants and a pass of the lost CA, which nobody takes any more.
+	if grants, pass, err := a.keysClient().Grants(ctx); err == nil && (len(grants) > 0 || pass != nil) {
+		if err := a.keysClient().Stop(ctx); err != nil {
+			a.term.Say("breakglass: warning: grants of the lost CA are held still: breakglass agent --stop")
+		}
+	}
 	return a.refreshKnownHosts(s.Facts.Site)
 }
 
@@ -140,4 +146,17 @@ func (a *app) tellRollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rollbackTimeout)
 	defer cancel()
 	c.SeenHead(ctx, last) // its answer is what the next command reads
+}
+
+// replaced asks whether the CA keeps another ledger than the pinned one.
+func (a *app) replaced(ctx context.Context) bool {
+	c, err := a.self().Client()
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, rollbackTimeout)
+	defer cancel()
+	_, err = c.Site(ctx)
+	return errors.Is(err, client.ErrSucceeded)
 }

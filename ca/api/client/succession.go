@@ -35,8 +35,9 @@ func (c *Client) elsewhere(h http.Header) error {
 // Succession fetches and checks the proof that the CA's ledger follows the pinned one. As long as founders have to sign, its Entry is nil.
 func (c *Client) Succession(ctx context.Context) (*api.Succession, error) {
 	last := c.ledger.newest()
+	// Unsigned: a signed call names the ledger that it is for.
 	q := url.Values{"origin": {c.pins.Site.Origin}, "from": {fmt.Sprint(last.Size)}}
-	s, err := get[api.Succession](ctx, c, api.PathSuccession+"?"+q.Encode())
+	s, err := get[api.Succession](ctx, c.WithSigner(nil), api.PathSuccession+"?"+q.Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +46,11 @@ func (c *Client) Succession(ctx context.Context) (*api.Succession, error) {
 
 // AskSuccession and SignSuccession are a founder's signature.
 func (c *Client) AskSuccession(ctx context.Context, person string) (*api.Challenge, error) {
-	return post[api.Challenge](ctx, c, api.PathSuccession, api.SuccessionAsk{Person: person})
+	return post[api.Challenge](ctx, c.WithSigner(nil), api.PathSuccession, api.SuccessionAsk{Person: person})
 }
 
 func (c *Client) SignSuccession(ctx context.Context, id string, s api.Signed) (*api.Succession, error) {
-	return post[api.Succession](ctx, c, api.PathSuccession+"/"+segment(id)+"/signature", s)
+	return post[api.Succession](ctx, c.WithSigner(nil), api.PathSuccession+"/"+segment(id)+"/signature", s)
 }
 
 // Newest is the newest head of the pinned ledger that was seen.
