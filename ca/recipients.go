@@ -24,6 +24,10 @@ import (
 // recipientsEvery is how often it is looked whether the set changed by time alone: an enrolment lapsed. A session that opens looks for itself.
 const recipientsEvery = time.Minute
 
+// maxReading is to how many recipients of readers a transcript is sealed: a post-quantum one has 1,959 bytes, session.opened names all of them, and an entry has
+// 65,535 (ledger.MaxEntry). One more would be a session that can't be recorded, and so none that opens.
+const maxReading = 16
+
 // recipientSet is to whom a transcript is sealed at a moment.
 type recipientSet struct {
 	ages    []string // the readers', in the order in which they came, then the recovery key's
@@ -72,6 +76,9 @@ func (c *CA) recipientSet(tx *state.Tx, p *policy.Policy, now time.Time) (s reci
 			w = ledger.LeftOutMixed
 		} else if lapsed {
 			w = ""
+		}
+		if w == "" && len(s.ages) == maxReading {
+			w = ledger.LeftOutMany
 		}
 		if w != "" {
 			s.facts.LeftOut = append(s.facts.LeftOut, ledger.LeftOut{Age: fp, Person: r.Person, Why: w})
@@ -211,6 +218,25 @@ func (c *CA) fits(tx *state.Tx, age, without string) error {
 	return nil
 }
 
+// room refuses a recipient more where there is none for it.
+func (c *CA) room(tx *state.Tx) error {
+	s, err := c.recipientSet(tx, c.policy.Load(), c.now())
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, x := range s.facts.Sealed {
+		if x.Person != "" {
+			n++
+		}
+	}
+	if n < maxReading {
+		return nil
+	}
+	return &api.Problem{Status: 409, Code: api.CodeConflict, Detail: fmt.Sprintf("recordings are sealed to %d recipients already, the most there is room for", n),
+		Next: []string{"an operator takes out who needs not read: breakglass-ca recipients remove PERSON --reason WHY"}}
+}
+
 // unclaimed refuses a recipient that is another's. Nobody proves the secret half: who names a reader's identity as their own would take that reader's
 // recordings away.
 func unclaimed(tx *state.Tx, age string, by name.Person) error {
@@ -262,6 +288,9 @@ func (c *CA) signRecipient(ctx context.Context, id, armored string, from netip.A
 	out := &api.RecipientState{}
 	err := c.finish(ctx, id, armored, from, statement.KindRecipient, func(tx *state.Tx, a *act) (outcome, error) {
 		st := a.ch.st.(*statement.Recipient)
+		if err := c.room(tx); err != nil {
+			return outcome{}, err
+		}
 		if err := c.fits(tx, st.Age, ""); err != nil {
 			return outcome{}, err
 		}
@@ -463,6 +492,8 @@ func judgeSet(p *policy.Policy, all []state.Recipient, s recipientSet, recovery 
 		switch x.Why {
 		case ledger.LeftOutMixed:
 			add(true, "mixed", "breakglass reviewer rotate   by them, or breakglass-ca recipients remove "+string(x.Person), "%s's recipient is of another kind than the others: nothing is sealed to it", x.Person)
+		case ledger.LeftOutMany:
+			add(true, "too_many", "breakglass-ca recipients remove "+string(x.Person), "there are more than %d recipients: nothing is sealed to one of %s", maxReading, x.Person)
 		case ledger.LeftOutLapsed:
 			add(false, "lapsed", "breakglass renew   by them", "the enrolment of %s lapsed: nothing is sealed to them", x.Person)
 		case ledger.LeftOutRevoked:

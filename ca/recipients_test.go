@@ -281,3 +281,30 @@ func TestAPolicyBringsTwoKindsTogether(t *testing.T) {
 	w.wantsFindings("then", "one_reader no_recovery mixed! no_identity")
 	w.Audit()
 }
+
+// TestAsManyAsAnEntryHasRoomFor: the next is refused, where sessions would not open any more.
+func TestAsManyAsAnEntryHasRoomFor(t *testing.T) {
+	w := readingTown(t)
+	j := w.joined()
+	var err error
+	n := 0
+	for ; n < 40; n++ {
+		if _, err = w.desk["bob"].Recipient(hybridAge(t)); err != nil {
+			break
+		}
+	}
+	w.wants("one more", api.CodeConflict, err)
+	if n != 16 {
+		t.Errorf("%d were taken", n)
+	}
+	paper := hybridAge(t)
+	catest.Must(t, setRecovery(w.desk["olga"], paper, paper)) // for that there is always room
+	g, err := w.desk["alice"].Request("root", "web01")
+	catest.Must(t, err)
+	a, err := j.Open(j.Question(g))
+	catest.Must(t, err)
+	if len(a.Opened.Recipients) != n+1 {
+		t.Errorf("sealed to %d", len(a.Opened.Recipients))
+	}
+	w.Audit()
+}

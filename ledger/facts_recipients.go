@@ -40,9 +40,10 @@ type SealedTo struct {
 
 // Why a reader is left out.
 const (
-	LeftOutLapsed  = "lapsed"  // no key of theirs counts any more
-	LeftOutRevoked = "revoked" // no key of theirs is left
-	LeftOutMixed   = "mixed"   // their recipient is classical and the others are post-quantum, or the other way round
+	LeftOutLapsed  = "lapsed"   // no key of theirs counts any more
+	LeftOutRevoked = "revoked"  // no key of theirs is left
+	LeftOutMany    = "too_many" // there are more than an entry has room for; those who came first count
+	LeftOutMixed   = "mixed"    // their recipient is classical and the others are post-quantum, or the other way round
 )
 
 // LeftOut is a recipient of a reader to whom nothing is sealed for now.

@@ -204,6 +204,8 @@ func counts(r ca.ListedRecipient) string {
 		return "no: enrolment lapsed"
 	case r.Why == ledger.LeftOutRevoked:
 		return "no: keys revoked"
+	case r.Why == ledger.LeftOutMany:
+		return "no: too many"
 	case r.Why == ledger.LeftOutMixed:
 		return "no: another kind"
 	}
