@@ -341,3 +341,32 @@ func TestTailsThatAreRefused(t *testing.T) {
 	}
 	c.Audit()
 }
+
+// FuzzParseManifest: a manifest comes with a backup from anywhere. Whatever it says, no path of it leads out of the backup.
+func FuzzParseManifest(f *testing.F) {
+	good := `{"v":1,"time":"2026-11-24T03:00:00Z","version":"0.1","name":"x","profile":"demo","origin":"o","epoch":1,"entries":3,"checkpoint":"c","files":[` +
+		`{"path":"ca.db","size":1,"sha256":"` + strings.Repeat("00", 32) + `"},{"path":"config.toml","size":1,"sha256":"` + strings.Repeat("00", 32) + `"}],"elsewhere":[]}`
+	f.Add([]byte(good))
+	for _, bad := range []string{"../../etc/passwd", "/etc/passwd", "a/../../b", "frozen.json", "restoring", "", ".", "keys/./x"} {
+		f.Add([]byte(strings.Replace(good, "config.toml", bad, 1)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ca.ParseManifest(b)
+		if err != nil {
+			if !errors.Is(err, ca.ErrBackup) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		seen := map[string]bool{}
+		for _, file := range m.Files {
+			if !filepath.IsLocal(file.Path) || filepath.Clean(file.Path) != file.Path || seen[file.Path] {
+				t.Errorf("took %q", file.Path)
+			}
+			seen[file.Path] = true
+		}
+		if !seen["ca.db"] || !seen["config.toml"] {
+			t.Error("took a manifest without a ledger")
+		}
+	})
+}
