@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -34,19 +35,31 @@ func (r *reading) flags(c *cobra.Command, why string) {
 func newReplayCmd(a *app) *cobra.Command {
 	var o replay.Options
 	var r reading
+	var plain bool
 	c := &cobra.Command{
 		Use:   "replay ID | replay FILE --trust PINS",
 		Short: "Play a recording on this terminal",
 		Long: `Replay verifies a recording, opens it with your reviewer's identity (that it was read is an entry), and plays what the host said. Nothing in it can make your terminal do
-more than show text. A recording that does not verify is not played, unless --force.`,
+more than show text. A recording that does not verify is not played, unless --force.
+
+On a terminal it obeys keys: space pauses, arrows go 5 s back and on, < and > a minute, 0-9 to tenths of it, + and - change the speed, [ and ] go to the command, file or watcher
+before and behind, / looks for a text, n and N for the next and the one before, c changes the channel, i cuts pauses, ? shows this, q quits.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Speed <= 0 || o.IdleLimit < 0 || o.From < 0 {
 				return usagef("--speed must be above 0; --idle-limit and --from not below")
 			}
-			return a.read(cmd.Context(), args[0], r, func(rd *transcript.Reader) error {
+			return a.readAgain(cmd.Context(), args[0], r, func(open func() (*transcript.Reader, error)) error {
+				rd, err := open()
+				if err != nil {
+					return err
+				}
 				h := rd.Header()
-				a.term.Say("%s: %s as %s@%s, %s", h.Session, h.Person, h.Login, h.Host, time.UnixMicro(h.T0).Local().Format(time.DateTime))
+				title := fmt.Sprintf("%s: %s as %s@%s, %s", h.Session, h.Person, h.Login, h.Host, time.UnixMicro(h.T0).Local().Format(time.DateTime))
+				if in, out, ok := a.terminals(); ok && !plain {
+					return play(cmd.Context(), in, out, rd, open, title, o)
+				}
+				a.term.Say("%s", title)
 				return replay.Play(cmd.Context(), a.stdout, rd.Events(), o)
 			})
 		},
@@ -55,6 +68,7 @@ more than show text. A recording that does not verify is not played, unless --fo
 	c.Flags().DurationVar(&o.IdleLimit, "idle-limit", 0, "cut pauses to this; 0 is not at all")
 	c.Flags().DurationVar(&o.From, "from", 0, "begin at this time into the recording")
 	c.Flags().Uint32Var(&o.Channel, "channel", 0, "which channel; 0 is the first on which the host says anything")
+	c.Flags().BoolVar(&plain, "plain", false, "only play: no keys, no status line")
 	r.flags(c, "replay")
 	return c
 }
@@ -78,6 +92,17 @@ func (a *app) readingIdentities(ctx context.Context, arg string, how reading) ([
 // read verifies a recording, opens it, and hands it to show. It believes no part of it that is not proven: a stream and an envelope that belong together can be
 // made by anybody who knows the readers' public keys.
 func (a *app) read(ctx context.Context, arg string, how reading, show func(*transcript.Reader) error) error {
+	return a.readAgain(ctx, arg, how, func(open func() (*transcript.Reader, error)) error {
+		rd, err := open()
+		if err != nil {
+			return err
+		}
+		return show(rd)
+	})
+}
+
+// readAgain is read for who begins more than once: open gives the recording from its beginning.
+func (a *app) readAgain(ctx context.Context, arg string, how reading, show func(open func() (*transcript.Reader, error)) error) error {
 	ids, err := a.readingIdentities(ctx, arg, how)
 	if err != nil {
 		return err
@@ -127,17 +152,15 @@ func (a *app) read(ctx context.Context, arg string, how reading, show func(*tran
 	case v.Result == evidence.Failed, v.Result == evidence.VerifiedUntil:
 		a.term.Say("breakglass: warning: %s", clean(v.Line()))
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("reading bundle: %w", err)
-	}
-	rd, err := evidence.Open(f, session, ids...)
-	switch {
-	case errors.Is(err, evidence.ErrNoEnvelope):
-		return withHint(err, "breakglass bundle --envelope "+string(v.Request)+" -o FILE   makes one that does")
-	case errors.Is(err, transcript.ErrNotRecipient):
-		return withHint(fmt.Errorf("this recording is not sealed to your identity: %w", err), "those who were the policy's readers when it was opened can read it")
-	case err != nil:
-		return err
-	}
-	return show(rd)
+	return show(func() (*transcript.Reader, error) {
+		// Each reads for itself: who looks for a place reads beside who plays.
+		rd, err := evidence.Open(io.NewSectionReader(f, 0, math.MaxInt64), session, ids...)
+		switch {
+		case errors.Is(err, evidence.ErrNoEnvelope):
+			err = withHint(err, "breakglass bundle --envelope "+string(v.Request)+" -o FILE   makes one that does")
+		case errors.Is(err, transcript.ErrNotRecipient):
+			err = withHint(fmt.Errorf("this recording is not sealed to your identity: %w", err), "those who were the policy's readers when it was opened can read it")
+		}
+		return rd, err
+	})
 }
