@@ -75,6 +75,7 @@ soak: build
 bench: build
 	go run ./policy/bench
 	go run ./internal/bench -bin $(BIN) -out build/bench.json
+	go run ./cmd/storebench -out build/bench-store.json
 
 # Writes golden files that don't exist yet; those of testdata/v1 are never changed.
 update:

@@ -50,7 +50,7 @@ func main() {
 	flag.StringVar(&cfg.cache, "cache", "build/peers", "where the peer's programs are kept")
 	flag.IntVar(&cfg.rounds, "rounds", 3, "rounds of each load, ours and the peer's in turn")
 	flag.DurationVar(&cfg.span, "span", 5*time.Second, "how long one load takes")
-	flag.StringVar(&cfg.only, "only", "", "shell, jump, ca or store: that part alone")
+	flag.StringVar(&cfg.only, "only", "", "shell, jump or ca: that part alone")
 	flag.IntVar(&cfg.bulk, "bulk", 96, "MiB that pass through the jump at a time")
 	flag.IntVar(&cfg.idle, "idle", 100, "idle sessions whose memory is measured; the goal is stated for 1000")
 	flag.Parse()
@@ -84,7 +84,7 @@ func run(ctx context.Context, cfg config) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"shell", b.shell}, {"jump", b.jump}, {"ca", b.issuing}, {"store", b.store}} {
+	}{{"shell", b.shell}, {"jump", b.jump}, {"ca", b.issuing}} {
 		if cfg.only != "" && cfg.only != part.name {
 			continue
 		}

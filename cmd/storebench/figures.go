@@ -17,7 +17,7 @@ import (
 	"filippo.io/age"
 	"github.com/creack/pty"
 
-	castate "breakglass/ca/state"
+	"breakglass/ca/state"
 	"breakglass/jump/journal"
 	"breakglass/ledger"
 	"breakglass/transcript"
@@ -251,13 +251,13 @@ func (b *bench) entries(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	s, err := castate.Open(castate.Config{Dir: dir, Origin: "bench", Signer: signer, Now: time.Now})
+	s, err := state.Open(state.Config{Dir: dir, Origin: "bench", Signer: signer, Now: time.Now})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	one := func() error {
-		return s.Do(ctx, func(tx *castate.Tx) error {
+		return s.Do(ctx, func(tx *state.Tx) error {
 			_, _, err := tx.Append(&ledger.Entry{Time: ledger.At(time.Now()), Actor: ledger.ActorCA, Facts: &ledger.CAStarted{Version: "bench", Keys: nil}})
 			return err
 		})
