@@ -3,9 +3,12 @@ package ca_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -369,4 +372,23 @@ func FuzzParseManifest(f *testing.F) {
 			t.Error("took a manifest without a ledger")
 		}
 	})
+}
+
+// Each answer names the CA's version and its ledger; a client that names none is of the first version, and one of a version before that is told what to do.
+func TestTheInterfaceNamesItsVersion(t *testing.T) {
+	c := catest.New(t, catest.Config{})
+	h := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for version, want := range map[string]int{"": 200, "1": 200, "2": 200, "99": 200, "0": 400, "x": 400} {
+		q, err := http.NewRequest("GET", "https://"+c.Address+"/v1/site", nil)
+		catest.Must(t, err)
+		if version != "" {
+			q.Header.Set(api.HeaderVersion, version)
+		}
+		resp, err := h.Do(q)
+		catest.Must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != want || resp.Header.Get(api.HeaderVersion) != strconv.Itoa(api.Version) || resp.Header.Get(api.HeaderOrigin) != c.Pins.Site.Origin {
+			t.Errorf("version %q: %d, %v", version, resp.StatusCode, resp.Header)
+		}
+	}
 }

@@ -243,7 +243,7 @@ type SessionState struct {
 	// Overridden says that its grant went on without approvals that were missing.
 	Overridden bool `json:"overridden,omitempty"`
 	// Watchers are those who watch it now.
-	Watchers []Watcher `json:"watchers,omitempty"`
+	Watchers []Watcher `json:"watchers,omitempty" api:"2"`
 }
 
 // EnrolAsk spends nothing yet: it shows the invite's secret and gets a challenge.

@@ -40,8 +40,8 @@ type OrderDone struct {
 	// Import: the hosts that are new.
 	Imported []name.Host `json:"imported,omitempty"`
 	// Removal of a person's recipients: those, and how many readers are left.
-	Removed []string `json:"removed,omitempty"`
-	Readers int      `json:"readers,omitempty"`
+	Removed []string `json:"removed,omitempty" api:"2"`
+	Readers int      `json:"readers,omitempty" api:"2"`
 }
 
 // SignedOrder is a signed order and what goes beside it: of an import the hosts' text, whose SHA-256 the order names.
@@ -49,7 +49,7 @@ type SignedOrder struct {
 	SSHSIG string `json:"sshsig"`
 	Hosts  []byte `json:"hosts,omitempty"` // base64: it has lines
 	// Recovery is the age recipient that an order sets, whose fingerprint the order names.
-	Recovery string `json:"recovery,omitempty"`
+	Recovery string `json:"recovery,omitempty" api:"2"`
 }
 
 // Stopped is what a revocation put an end to.

@@ -11,9 +11,9 @@ import (
 //   - A client names the newest version that it knows in HeaderVersion. One that names none is of version 1, before there was the header.
 //   - The CA serves every version from OldestVersion to its own Version. A field that came with version N has the tag `api:"N"` (and omitempty or
 //     omitzero); an answer to an older client leaves it out (Trim).
-//   - The CA names its own version in each answer's HeaderVersion. A client that knows a newer one leaves out of its asks, alike, what the CA
-//     can't know, once it has heard.
-//   - A client older than OldestVersion, and one that needs what an older CA doesn't have, are told so, with what to do: CodeVersion.
+//   - The CA names its own version in each answer's HeaderVersion. An older one refuses an ask with a member that it doesn't know; a client that
+//     didn't use that is understood. Nothing is ever left out of an ask: that would ask for something else.
+//   - A client older than OldestVersion (CodeVersion), and one that needs what an older CA doesn't have (client.ErrOlder), are told so, with what to do.
 const (
 	Version       = 2
 	OldestVersion = 1

@@ -210,6 +210,8 @@ func hintsOf(err error) []string {
 		return []string{"run it on a terminal, or name a program that asks in SSH_ASKPASS with SSH_ASKPASS_REQUIRE=force"}
 	case errors.Is(err, agent.ErrStatement), errors.Is(err, agent.ErrAnswer), errors.Is(err, agent.ErrEvidence):
 		return []string{"do not go on: show this to whoever runs the CA, with `breakglass pins`"}
+	case errors.Is(err, client.ErrOlder):
+		return []string{"bring the CA up to date (its database comes along), or do it with the breakglass of its version"}
 	case errors.Is(err, client.ErrRollback):
 		return []string{"call an operator on another line: the CA shows a history that is not the one seen here. It was told",
 			"breakglass-ca status     on the CA's machine says whether it was restored, and what to do"}

@@ -53,6 +53,8 @@ var (
 	ErrUnreachable = errors.New("the CA can't be reached")
 	// ErrPin says that a server showed a key that is not pinned. It is never ErrUnreachable's cause alone: somebody answers in the CA's place.
 	ErrPin = errors.New("the server's key is not the pinned one")
+	// ErrOlder says that the CA is of a version that doesn't know what it was asked.
+	ErrOlder = errors.New("the CA is older than this program")
 	// ErrAnswer says that the CA's answer can't be read.
 	ErrAnswer = errors.New("the CA's answer can't be read")
 )
@@ -160,7 +162,7 @@ func (d *dialer) speaks(version int) {
 	d.api = version
 }
 
-// version is what asks are written in: the CA's own where it is older than ours.
+// version is the CA's, as far as it has said.
 func (d *dialer) version() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -304,19 +306,18 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// send makes the request and turns a problem into an error; the caller closes the body. An ask that a CA refuses, and that holds what came after the
-// version that the CA turns out to speak, is sent once more without that: nothing came of the first.
+// send makes the request and turns a problem into an error; the caller closes the body. What a CA refuses that is older than what it was asked is
+// ErrOlder: leaving that out would ask for something else.
 func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
-	spoke := c.dialer.version()
 	resp, err := c.sendOnce(ctx, method, path, in)
 	p := new(api.Problem)
 	if _, raw := in.([]byte); raw || in == nil || !errors.As(err, &p) || p.Status != http.StatusBadRequest {
 		return resp, err
 	}
-	if now := c.dialer.version(); now >= spoke || reflect.DeepEqual(api.Trim(in, now), api.Trim(in, spoke)) {
-		return resp, err
+	if v := c.dialer.version(); v < api.Version && !reflect.DeepEqual(api.Trim(in, v), in) {
+		return nil, fmt.Errorf("%w: it speaks version %d of the interface, this asks for what came later: %w", ErrOlder, v, err)
 	}
-	return c.sendOnce(ctx, method, path, in)
+	return resp, err
 }
 
 func (c *Client) sendOnce(ctx context.Context, method, path string, in any) (*http.Response, error) {
@@ -328,7 +329,7 @@ func (c *Client) sendOnce(ctx context.Context, method, path string, in any) (*ht
 		body, typ = x, "application/octet-stream"
 	default:
 		var err error
-		if body, err = json.Marshal(api.Trim(in, c.dialer.version())); err != nil {
+		if body, err = json.Marshal(in); err != nil {
 			return nil, err
 		}
 	}

@@ -419,3 +419,29 @@ func writeJSON(t *testing.T, w http.ResponseWriter, v any) {
 		t.Error(err)
 	}
 }
+
+// An older CA, which names no version, refuses what it doesn't know; the person hears which of the two is old. What it knows works.
+func TestAnOlderCAIsNamed(t *testing.T) {
+	f := newFake(t)
+	f.mux.HandleFunc("POST /v1/orders/{id}/signature", func(w http.ResponseWriter, r *http.Request) {
+		if v, err := api.ParseVersion(r.Header.Get(api.HeaderVersion)); err != nil || v != api.Version {
+			t.Errorf("the client says version %d, %v", v, err)
+		}
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), "recovery") {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(400)
+			io.WriteString(w, `{"status":400,"code":"bad_request","detail":"json: unknown field \"recovery\""}`)
+			return
+		}
+		io.WriteString(w, `{}`)
+	})
+	c := f.client()
+	if _, err := c.SignRecovery(context.Background(), "x", api.SignedOrder{SSHSIG: "y"}); err != nil {
+		t.Error(err)
+	}
+	_, err := c.SignRecovery(context.Background(), "x", api.SignedOrder{SSHSIG: "y", Recovery: "age1x"})
+	if p := new(api.Problem); !errors.Is(err, client.ErrOlder) || !errors.As(err, &p) {
+		t.Errorf("%v", err)
+	}
+}
