@@ -302,7 +302,11 @@ func (b *backup) files() error {
 	for _, e := range envelopes {
 		paths = append(paths, filepath.Join(storeDir, filepath.Base(e)))
 	}
-	b.elsewhere("transcripts: what the jumps sealed is in the store, and in its copies")
+	if f.Store.S3.used() {
+		b.elsewhere("transcripts and their envelopes: in the bucket that config.toml names, and in its copies; what opens the bucket is where config.toml says")
+	} else {
+		b.elsewhere("transcripts: in store/, and in its copies (breakglass-ca store copy)")
+	}
 	done := map[string]bool{}
 	for _, p := range paths {
 		if filepath.IsAbs(p) {
