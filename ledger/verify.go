@@ -21,6 +21,7 @@ type Report struct {
 	Site       *Site
 	Findings   []Finding
 	More       int // findings beyond MaxFindings
+	Missing    Incomplete
 }
 
 // OK says that nothing is wrong.
@@ -55,6 +56,7 @@ func Verify(entries iter.Seq2[[]byte, error], signed, vkey string) (*Report, err
 		return err
 	}})
 	r := &Report{}
+	var now time.Time // of the last entry that can be read
 	for raw, err := range entries {
 		if err != nil {
 			return nil, fmt.Errorf("reading ledger entry %d: %w", tree.Size(), err)
@@ -63,6 +65,9 @@ func Verify(entries iter.Seq2[[]byte, error], signed, vkey string) (*Report, err
 			return nil, fmt.Errorf("reading ledger entry %d: %w: %d bytes, limit %d", tree.Size(), ErrEntry, len(raw), MaxEntry)
 		}
 		a.Add(tree.Size(), raw)
+		if a.e != nil {
+			now = a.e.Time.Time
+		}
 		if err := tree.Append(raw); err != nil {
 			return nil, err
 		}
@@ -81,6 +86,7 @@ func Verify(entries iter.Seq2[[]byte, error], signed, vkey string) (*Report, err
 	} else if head.Root != c.Root {
 		a.fault(FaultRoot, "the entries have root %s, signed is %s", head.Root, c.Root)
 	}
+	r.Missing = a.complete(now)
 	r.Checkpoint, r.Entries, r.Site = c, tree.Size(), a.site
 	r.Keys, r.Grants, r.Sessions = a.Counts()
 	r.Findings, r.More = a.Findings()

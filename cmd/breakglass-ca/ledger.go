@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/spf13/cobra"
@@ -115,13 +116,20 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 	}
 	if a.json {
 		if err := a.printJSON(map[string]any{"verdict": verdict, "entries": report.Entries, "keys": report.Keys, "grants": report.Grants,
-			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "replayed": again.Same, "not_replayed": again.Skipped, "silent": append([]int64{}, again.Silent...), "findings": faults, "more": report.More + again.More}); err != nil {
+			"sessions": report.Sessions, "checkpoint": report.Checkpoint.Pin(), "replayed": again.Same, "not_replayed": again.Skipped, "silent": append([]int64{}, again.Silent...), "unused": texts(report.Missing.Unused), "unended": texts(report.Missing.Unended), "unstored": texts(report.Missing.Unstored), "findings": faults, "more": report.More + again.More}); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintln(a.stdout, verdict)
 		fmt.Fprintf(a.stdout, "  log         %s under one signed head, root %s\n", entries(report.Entries), report.Checkpoint.Root)
 		fmt.Fprintf(a.stdout, "  holds       %s, %s, %s\n", count(report.Keys, "key"), count(report.Grants, "grant"), count(report.Sessions, "session"))
+		m := report.Missing
+		fmt.Fprintf(a.stdout, "  complete    each certificate has a session, or was never used: %d; sessions without an end %d, not stored whole %d\n", len(m.Unused), len(m.Unended), len(m.Unstored))
+		for what, ids := range map[string][]string{"unused": texts(m.Unused), "no end": texts(m.Unended), "not stored": texts(m.Unstored)} {
+			if len(ids) > 0 {
+				fmt.Fprintf(a.stdout, "  %-11s %s\n", what, strings.Join(ids[:min(len(ids), maxListed)], " ")+more(len(ids)))
+			}
+		}
 		fmt.Fprintf(a.stdout, "  replayed    %s with the same answer; %d can't be\n", count(again.Same, "decision"), again.Skipped)
 		for _, n := range again.Silent {
 			fmt.Fprintf(a.stdout, "  silent      entry %d lets somebody in, and doesn't say what the policy was asked: ask why\n", n)
@@ -134,6 +142,24 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 		return fmt.Errorf("%w: %s", errVerify, faults[0])
 	}
 	return nil
+}
+
+// maxListed is how many ids a line names.
+const maxListed = 8
+
+func texts[T ~string](ids []T) []string {
+	out := []string{}
+	for _, id := range ids {
+		out = append(out, string(id))
+	}
+	return out
+}
+
+func more(n int) string {
+	if n <= maxListed {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more (--json)", n-maxListed)
 }
 
 func databaseEntries(db *sql.DB, limit int64) iter.Seq2[[]byte, error] {
