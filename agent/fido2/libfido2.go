@@ -35,6 +35,12 @@ func List() ([]wire.Device, error) {
 	return out, nil
 }
 
+// opening is how often a key that is there and gives no answer is asked what it is, with a pause between.
+const (
+	opening   = 3
+	openPause = 150 * time.Millisecond
+)
+
 // device is an opened path with what its getInfo said.
 type device struct {
 	path       string
@@ -54,6 +60,18 @@ func open(ctx context.Context, path string) (*device, error) {
 	}
 	d := &device{path: path, dev: dev}
 	info, err := call(ctx, d, dev.Info)
+	for try := 1; try < opening && errors.Is(err, wire.Unplugged.Err()); try++ {
+		// A key that somebody else is just speaking to loses an answer. Asking what it is again makes nothing blink.
+		if _, serr := os.Stat(path); serr != nil {
+			break
+		}
+		select {
+		case <-time.After(openPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+		info, err = call(ctx, d, dev.Info)
+	}
 	if err != nil {
 		return nil, err
 	}
