@@ -168,7 +168,8 @@ func TestAliceGoesOnAlone(t *testing.T) {
 	if f := entry(t, r, func(*ledger.RequestOverridden) bool { return true }); f.Missing != 2 || f.Waited < 2 {
 		t.Errorf("%+v", f)
 	}
-	// The end moves only by another touch, and with the rule's approvals.
+	// The end moves only by another touch, and with the rule's approvals. It is in whole seconds: within the first an extension ends no later.
+	time.Sleep(1100 * time.Millisecond)
 	wants(t, alice, 11, []string{"approval_needed"}, "extend", "--no-wait", id)
 	ext := waits(t, alice)
 	wants(t, bob, 0, []string{"longer", "grant " + id}, "approve", ext)
