@@ -281,9 +281,7 @@ func (b *backup) files() error {
 	}
 	paths = append(paths, f.Attestation.Roots...)
 	paths = append(paths, f.Attestation.Intermediates...)
-	for _, n := range []string{proposalFile, "policy.toml"} {
-		paths = append(paths, n)
-	}
+	paths = append(paths, proposalFile, "policy.toml")
 	if f.Policy != "" {
 		paths = append(paths, f.Policy)
 	}

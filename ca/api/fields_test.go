@@ -3,7 +3,6 @@ package api_test
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -91,7 +90,7 @@ func TestNothingNewIsSaidToWhoIsOlder(t *testing.T) {
 	for _, f := range now {
 		typ, _, _ := strings.Cut(f, ".")
 		if types[typ] && !slices.Contains(had, f) { // a new type is of a new call
-			t.Error(fmt.Sprintf("%s is new: tag it `api:%q` with omitempty, or a version before it can't read %s any more", f, "2", typ))
+			t.Errorf("%s is new: tag it `api:%q` with omitempty, or a version before it can't read %s any more", f, "2", typ)
 		}
 	}
 	for _, f := range had {

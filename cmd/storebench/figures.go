@@ -9,8 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -370,7 +370,11 @@ func recordTerminal(ctx context.Context, name, script string, keys []string) (*s
 
 // folded is how many bytes the store holds a byte that a terminal was shown.
 func (b *bench) folded(ctx context.Context) error {
-	root := runtime.GOROOT()
+	where, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("looking for code to list: %w", err)
+	}
+	root := strings.TrimSpace(string(where))
 	down := slices.Repeat([]string{" "}, 25)
 	var typed []string
 	r := rand.New(rand.NewPCG(1, 2))
