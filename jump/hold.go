@@ -127,6 +127,13 @@ func (h *hold) open() bool {
 	return true
 }
 
+// isShut says whether nothing may begin to pass.
+func (h *hold) isShut() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.shut
+}
+
 // quiet gives a channel that is closed once nothing passes.
 func (h *hold) quiet() <-chan struct{} {
 	h.mu.Lock()
@@ -200,6 +207,11 @@ func (s *session) tellHeld() {
 	case <-s.hold.quiet():
 	case <-s.hold.over:
 	case <-time.After(goodbyeTimeout): // the host doesn't read what was begun
+	}
+	// Somebody may have come again while an earlier release was being recorded, which then opened: input passes, and nothing is to say that it doesn't. It is opened by
+	// release alone, which isn't at work beside this.
+	if !s.hold.isShut() {
+		return
 	}
 	text := s.heldText()
 	if s.rec.now(act(0, "input_held", text)) == nil {
