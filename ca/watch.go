@@ -207,26 +207,35 @@ func (c *CA) watch(ctx context.Context, id name.SessionID, q *api.WatchAsk, who 
 	if !c.watching.enter(out.ID, id, who.person) {
 		return nil, &api.Problem{Status: 429, Code: api.CodeTooMany, Detail: "too much is being watched already", Next: []string{"end one: Ctrl-C in its terminal"}}
 	}
-	err := c.state.Do(ctx, func(tx *state.Tx) error {
-		s, err := tx.Session(id)
-		if errors.Is(err, state.ErrNotFound) {
-			return &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: "there is no session " + string(id), Next: []string{"breakglass sessions"}}
+	may := func(tx *state.Tx) (s state.Session, err error) {
+		if s, err = tx.Session(id); errors.Is(err, state.ErrNotFound) {
+			return s, &api.Problem{Status: 404, Code: api.CodeNotFound, Detail: "there is no session " + string(id), Next: []string{"breakglass sessions"}}
 		} else if err != nil {
-			return err
+			return s, err
 		}
 		opened, err := openedOf(tx, s)
 		if err != nil {
-			return err
+			return s, err
 		}
-		if out.Observer, err = c.mayWatch(tx, s, opened, who); err != nil {
-			return err
-		}
+		out.Observer, err = c.mayWatch(tx, s, opened, who)
+		return s, err
+	}
+	err := c.state.View(ctx, func(tx *state.Tx) error { _, err := may(tx); return err })
+	if err == nil { // outside of the writer: a bucket that hangs must not keep certificates waiting
 		if out.Envelope, err = c.store.Envelope(id); err != nil {
-			return storeProblem(err)
+			err = storeProblem(err)
 		}
-		_, _, err = tx.Append(c.entry(ledger.PersonActor(who.person), sessionSubject(s), &ledger.SessionWatched{Watch: out.ID, Pass: who.pass, Why: q.Why, Observer: out.Observer}))
-		return err
-	})
+	}
+	if err == nil {
+		err = c.state.Do(ctx, func(tx *state.Tx) error {
+			s, err := may(tx)
+			if err != nil {
+				return err
+			}
+			_, _, err = tx.Append(c.entry(ledger.PersonActor(who.person), sessionSubject(s), &ledger.SessionWatched{Watch: out.ID, Pass: who.pass, Why: q.Why, Observer: out.Observer}))
+			return err
+		})
+	}
 	if err == nil {
 		err = c.state.View(ctx, func(tx *state.Tx) error {
 			s, err := tx.Session(id)
