@@ -253,9 +253,13 @@ func (c *CA) thaw(ctx context.Context, f *Frozen, actor ledger.Actor) error {
 			facts.Jumps = append(facts.Jumps, b.Jump)
 		}
 		facts.Silent = waits
-		c.state.Freeze(nil) // here, in the writer, so that nothing comes before this entry
+		// Here, in the writer: nothing comes before this entry, and if it can't be made nothing of the same batch comes at all.
+		c.state.Freeze(nil)
 		if _, _, err = tx.Append(c.entry(actor, ledger.Subject{}, facts)); err == nil {
 			_, _, err = tx.Append(c.entry(ledger.ActorCA, ledger.Subject{}, &ledger.CAStarted{Version: Version, Keys: c.keys.loaded()}))
+		}
+		if err != nil {
+			c.state.Freeze(f.problem())
 		}
 		return err
 	})
