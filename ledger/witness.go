@@ -51,9 +51,6 @@ type Witness struct {
 	v    *torchwood.CosignatureVerifier
 }
 
-// VKey is its public key in the form of C2SP signed-note.
-func (w Witness) VKey() string { return w.v.String() }
-
 // Witnesses are those of a site, and how many of them have to cosign.
 type Witnesses struct {
 	Quorum int
@@ -162,15 +159,6 @@ func ParseWitnesses(s Site) (Witnesses, error) {
 	return w, nil
 }
 
-// Find gives the witness of a name.
-func (w Witnesses) Find(n string) (Witness, bool) {
-	i := slices.IndexFunc(w.List, func(o Witness) bool { return o.Name == n })
-	if i < 0 {
-		return Witness{}, false
-	}
-	return w.List[i], true
-}
-
 // Cosigned gives the witnesses whose good cosignatures stand under the head of a ledger, in the list's order. Those of others aren't judged.
 func (w Witnesses) Cosigned(signed, ledgerKey string) (Checkpoint, []Cosignature, error) {
 	head, err := OpenCheckpoint(signed, ledgerKey)
@@ -231,21 +219,24 @@ func (w Witnesses) Strip(signed, ledgerKey string) (string, error) {
 	return b.String(), nil
 }
 
-// TLogPolicy writes the list as a C2SP tlog-policy, for stock tools.
-func (w Witnesses) TLogPolicy(ledgerKey string) string {
+// TLogPolicy writes the list as a C2SP tlog-policy, for stock tools. A quorum that these witnesses can't reach has none: ErrWitnesses.
+func (w Witnesses) TLogPolicy(ledgerKey string) (string, error) {
+	if w.Quorum > len(w.List) {
+		return "", fmt.Errorf("%w: a quorum of %d of %d", ErrWitnesses, w.Quorum, len(w.List))
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "log %s\n", ledgerKey)
 	var names []string
 	for i, o := range w.List {
 		names = append(names, fmt.Sprintf("w%d", i+1))
-		fmt.Fprintf(&b, "witness %s %s\n", names[i], o.VKey())
+		fmt.Fprintf(&b, "witness %s %s\n", names[i], o.v.String())
 	}
 	if w.Quorum == 0 {
 		b.WriteString("quorum none\n")
-		return b.String()
+	} else {
+		fmt.Fprintf(&b, "group all %d %s\nquorum all\n", w.Quorum, strings.Join(names, " "))
 	}
-	fmt.Fprintf(&b, "group all %d %s\nquorum all\n", w.Quorum, strings.Join(names, " "))
-	return b.String()
+	return b.String(), nil
 }
 
 // Merge puts the signature lines of several notes under one text. All must be of the same text; of two lines of one key the first stays.
