@@ -63,6 +63,8 @@ type channel struct {
 	exited   chan struct{} // closed once the exit status is out, or never comes
 	exitOnce sync.Once
 
+	starting sync.Mutex // held while something is asked to start, until the person has read what they are told of it
+
 	mu      sync.Mutex
 	pty     bool
 	started bool
@@ -219,6 +221,9 @@ func (c *channel) proxy(clientReqs, hostReqs <-chan *ssh.Request) {
 		// once, and nothing can follow (sshd itself holds its close back until it has sent the status). So a command that
 		// closes its output and runs on shows its end of output with its exit.
 		<-c.exited
+		// So must the greeting of a command that was faster than it.
+		c.starting.Lock()
+		defer c.starting.Unlock()
 		if c.side(transcript.KindEOF, transcript.FromHost) == nil {
 			c.client.CloseWrite()
 		}
@@ -332,6 +337,10 @@ func (c *channel) request(req *ssh.Request, from transcript.Side) {
 	c.s.active()
 	if from == transcript.FromPerson {
 		c.s.slow()
+		if starts[req.Type] {
+			c.starting.Lock()
+			defer c.starting.Unlock()
+		}
 	}
 	if err := c.s.rec.now(event(transcript.Request{Step: transcript.Asked, Payload: req.Payload})); err != nil {
 		req.Reply(false, nil)

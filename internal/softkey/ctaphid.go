@@ -141,6 +141,9 @@ func (t *transport) read() {
 func (t *transport) report(r []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return // read before it was unplugged: a command begun now would have nobody to end it
+	}
 	cid, cmd := binary.BigEndian.Uint32(r), r[4]
 	if cmd&0x80 == 0 {
 		m := t.msg
