@@ -329,7 +329,7 @@ func (c *CA) Status(ctx context.Context) (*Status, error) {
 		if st.Frozen, err = c.frozenStatus(tx); err != nil {
 			return err
 		}
-		if st.Witness, err = c.witnessStatus(site.Site); err != nil {
+		if st.Witness, err = c.witnessStatus(site.Site, c.now()); err != nil {
 			return err
 		}
 		open, err := tx.OpenSessions()

@@ -74,7 +74,11 @@ func (f *FileS3) check() error {
 func (f *FileS3) credentials(dir string) (access, secret string, err error) {
 	path := f.Credentials
 	if n, ok := strings.CutPrefix(path, "credential:"); ok {
-		path = filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), n)
+		given := os.Getenv("CREDENTIALS_DIRECTORY")
+		if given == "" {
+			return "", "", fmt.Errorf("[store.s3] credentials = %q: no credentials directory: this process wasn't started by its unit; outside of it name a file", f.Credentials)
+		}
+		path = filepath.Join(given, n)
 	} else if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
@@ -195,6 +199,8 @@ func checkStore(ctx context.Context, s store) (out StoreCheck, err error) {
 		if errors.Is(err, transcript.ErrMutable) {
 			err = fmt.Errorf("%w: %w", ErrStore, err)
 		}
+	default:
+		err = fmt.Errorf("%w: nothing is known of a %T", ErrStore, s)
 	}
 	return out, err
 }

@@ -13,6 +13,7 @@ import (
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/transcript"
+	"breakglass/transcript/s3"
 )
 
 // maxEnvelope bounds an envelope in bytes: all that a jump can make, or a recording would never be stored.
@@ -109,7 +110,7 @@ func (c *CA) finishTranscript(ctx context.Context, id name.SessionID, q *api.Fin
 	if statement.Hash(res.Header.Bind) != s.Hash || res.Header.Session != id || statement.Hash(res.Header.Env) != s.Envelope || res.Header.Origin != c.keys.ledger.Name() {
 		return &api.Problem{Status: 409, Code: api.CodeConflict, Detail: "the stream's header is of another session"}
 	}
-	return c.state.Do(context.WithoutCancel(ctx), func(tx *state.Tx) error { // it was a long way here
+	err = c.state.Do(context.WithoutCancel(ctx), func(tx *state.Tx) error { // it was a long way here
 		now, err := tx.Session(id)
 		if err != nil || now.Stored {
 			return err
@@ -117,6 +118,10 @@ func (c *CA) finishTranscript(ctx context.Context, id name.SessionID, q *api.Fin
 		_, _, err = tx.Append(c.entry(ledger.ActorCA, sessionSubject(s), &ledger.TranscriptStored{Head: q.Head, SHA256: stored.sum, Envelope: s.Envelope, Manifest: manifest}))
 		return err
 	})
+	if bucket, ok := c.store.(*s3.Store); ok && err == nil {
+		bucket.Forget(id)
+	}
+	return err
 }
 
 func sessionSubject(s state.Session) ledger.Subject {

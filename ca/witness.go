@@ -27,6 +27,8 @@ const (
 	heads = 16
 	// unwitnessedAlarm is how long the ledger may be ahead of what its quorum cosigned before somebody is told.
 	unwitnessedAlarm = time.Minute
+	// aMoment is how long a head may wait for its quorum before the status says so.
+	aMoment = 10 * time.Second
 	// evidencePatience is how long evidence waits for the quorum to cosign what it shows.
 	evidencePatience = 3 * time.Second
 	witnessedFile    = "witnessed"
@@ -41,9 +43,31 @@ type witnessing struct {
 	published ledger.Checkpoint
 	note      string // of published, with its cosignatures; "" if there is none
 	last      map[string]WitnessStatus
-	ahead     time.Time     // since when the ledger has been ahead of what the quorum cosigned; zero: it isn't
-	alarmed   bool          // that was told
+	behind    behind
 	changed   chan struct{} // closed and made anew when a head was published or shown
+}
+
+// behind is how long the quorum has been behind the ledger. A ledger that grows all the time is always ahead of it by a little: what counts is how long one head waits.
+type behind struct {
+	size    int64     // of the head that waits
+	since   time.Time // zero: none does
+	alarmed bool      // that was told
+}
+
+// look notes that published of size entries are cosigned, and says whether the quorum is back, or has just been behind for too long.
+func (b *behind) look(published, size int64, now time.Time) (back, late bool) {
+	if b.since.IsZero() || published >= b.size {
+		back = b.alarmed
+		*b = behind{}
+		if published < size {
+			*b = behind{size: size, since: now}
+		}
+		return back, false
+	}
+	if late = !b.alarmed && now.Sub(b.since) > unwitnessedAlarm; late {
+		b.alarmed = true
+	}
+	return false, late
 }
 
 type shownHead struct {
@@ -154,7 +178,7 @@ func (c *CA) witnessHead(ctx context.Context, after int64, wait time.Duration) (
 		case <-end.C:
 			again.Stop()
 			return h.note, nil
-		case <-c.listening.stop:
+		case <-c.cosigning.stop:
 			again.Stop()
 			return h.note, nil
 		case <-ctx.Done():
@@ -225,6 +249,9 @@ func (w *witnessing) take(ws ledger.Witnesses, head ledger.Checkpoint, by []ledg
 		h = &shownHead{head, signed, now}
 		i, _ := slices.BinarySearchFunc(w.heads, head.Size, func(o *shownHead, size int64) int { return int(o.head.Size - size) })
 		w.heads = slices.Insert(w.heads, i, h)
+		if len(w.heads) > heads {
+			w.heads = slices.Delete(w.heads, 0, 1)
+		}
 	}
 	merged, err := ledger.Merge(h.note, signed)
 	if err != nil {
@@ -292,16 +319,14 @@ func (c *CA) lookAtWitnesses(ctx context.Context) {
 	w := c.witness
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case ws.Quorum == 0 || w.published.Size >= head.Size:
-		if w.alarmed {
-			c.log.Info("the ledger is witnessed again", "entries", w.published.Size)
-		}
-		w.ahead, w.alarmed = time.Time{}, false
-	case w.ahead.IsZero():
-		w.ahead = now
-	case !w.alarmed && now.Sub(w.ahead) > unwitnessedAlarm:
-		w.alarmed = true
+	if ws.Quorum == 0 { // nobody to wait for
+		w.behind = behind{}
+		return
+	}
+	switch back, late := w.behind.look(w.published.Size, head.Size, now); {
+	case back:
+		c.log.Info("the ledger is witnessed again", "entries", w.published.Size)
+	case late:
 		c.log.Error("the ledger is unwitnessed: its witnesses have not cosigned what is new; everything goes on", "entries", head.Size, "cosigned", w.published.Size, "quorum", ws.Quorum)
 	}
 }
@@ -310,11 +335,11 @@ func (c *CA) lookAtWitnesses(ctx context.Context) {
 type Witnessing struct {
 	Quorum    int
 	Size      int64     // of the newest head that the quorum cosigned
-	Ahead     time.Time // since when the ledger has been ahead of it; zero: it isn't, or a moment only
+	Ahead     time.Time // since when a head has waited for the quorum; zero: none does, or for a moment only
 	Witnesses []WitnessStatus
 }
 
-func (c *CA) witnessStatus(site ledger.Site) (out Witnessing, err error) {
+func (c *CA) witnessStatus(site ledger.Site, now time.Time) (out Witnessing, err error) {
 	ws, err := ledger.ParseWitnesses(site)
 	if err != nil {
 		return out, err
@@ -322,7 +347,10 @@ func (c *CA) witnessStatus(site ledger.Site) (out Witnessing, err error) {
 	w := c.witness
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out = Witnessing{Quorum: ws.Quorum, Size: w.published.Size, Ahead: w.ahead}
+	out = Witnessing{Quorum: ws.Quorum, Size: w.published.Size}
+	if now.Sub(w.behind.since) > aMoment {
+		out.Ahead = w.behind.since
+	}
 	var by []ledger.Cosignature
 	if w.note != "" {
 		_, by, err = ws.Cosigned(w.note, site.LedgerKey)

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -339,6 +340,13 @@ func (s *Store) Put(id name.SessionID, offset int64, piece []byte) (size int64, 
 	return st.size(), nil
 }
 
+// Forget drops what is kept in memory of a stream. Its caller says that the ledger has the manifest now: what is asked of it from now on is answered from there.
+func (s *Store) Forget(id name.SessionID) {
+	s.mu.Lock()
+	delete(s.streams, id)
+	s.mu.Unlock()
+}
+
 // whole gives the reference of a recording that is whole, nil if it isn't.
 func (s *Store) whole(id name.SessionID) (*Ref, error) {
 	if s.cfg.Resolve == nil {
@@ -502,7 +510,7 @@ func (s *Store) Open(id name.SessionID) (io.ReadCloser, error) {
 	return &reader{s: s, objects: slices.Clone(st.objects)}, nil
 }
 
-// reader gives objects one after the other.
+// reader gives objects one after the other. It seeks: only what is read is fetched.
 type reader struct {
 	s       *Store
 	objects []object
@@ -512,8 +520,8 @@ type reader struct {
 
 func (r *reader) Read(p []byte) (int, error) {
 	for len(r.b) == 0 {
-		i := slices.IndexFunc(r.objects, func(o object) bool { return r.at >= o.Offset && r.at < o.Offset+o.Size })
-		if i < 0 {
+		i, _ := slices.BinarySearchFunc(r.objects, r.at, func(o object, at int64) int { return cmp.Compare(o.Offset+o.Size-1, at) })
+		if i == len(r.objects) {
 			return 0, io.EOF
 		}
 		o := r.objects[i]
@@ -524,11 +532,28 @@ func (r *reader) Read(p []byte) (int, error) {
 		if int64(len(b)) != o.Size {
 			return 0, fmt.Errorf("%w: %s has %d bytes of %d", ErrDamaged, o.Key, len(b), o.Size)
 		}
-		r.b, r.objects = b[r.at-o.Offset:], r.objects[i:]
+		r.b = b[r.at-o.Offset:]
 	}
 	n := copy(p, r.b)
 	r.b, r.at = r.b[n:], r.at+int64(n)
 	return n, nil
+}
+
+// Seek sets where the next Read begins.
+func (r *reader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.at
+	case io.SeekEnd:
+		if n := len(r.objects); n > 0 {
+			offset += r.objects[n-1].Offset + r.objects[n-1].Size
+		}
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("s3: seeking to %d", offset)
+	}
+	r.at, r.b = offset, nil
+	return offset, nil
 }
 
 func (r *reader) Close() error { return nil }

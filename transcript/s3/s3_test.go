@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -209,6 +210,15 @@ func TestPutReadFinish(t *testing.T) {
 	}
 	if ids, err := again.List(); err != nil || len(ids) != 1 || ids[0] != id {
 		t.Errorf("%q, %v", ids, err)
+	}
+
+	again.Forget(id) // what is in the bucket is found again
+	f, err := again.Open(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := iotest.TestReader(f, b); err != nil { // seeks too
+		t.Error(err)
 	}
 
 	// From then on what the ledger names is what counts.
