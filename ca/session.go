@@ -339,8 +339,11 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 		return nil, nil, nil, err
 	}
 	f.Recipients, f.Readers = recipients.ages, recipients.readers
+	if host.ClockSlack > sshcert.SessionSlack {
+		f.ClockSlack = int(host.ClockSlack.Seconds())
+	}
 	source = c.through(p, s, f, &host, &r, jumpKey, source, now)
-	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now)
+	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now, host.ClockSlack)
 	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},
 		c.entry(actor, subject, f), nil, nil
 }

@@ -96,6 +96,29 @@ func TestSessionOpens(t *testing.T) {
 	s.Audit()
 }
 
+// What the policy says of a host's clock is how far its session certificates reach, and the entry says it.
+func TestClockSlackOfAHost(t *testing.T) {
+	for slack, want := range map[string]time.Duration{"": sshcert.SessionSlack, "20m": 20 * time.Minute, "12h": sshcert.MaxSessionSlack} {
+		text := catest.Policy
+		if slack != "" {
+			text = strings.Replace(text, "[hosts.web01]\n", "[hosts.web01]\nclock_slack = \""+slack+"\"\n", 1)
+		}
+		s := newStageWith(t, catest.Config{Policy: text})
+		a, err := s.jump.Open(s.jump.Question(s.grant(t)))
+		catest.Must(t, err)
+		e, err := ledger.Decode([]byte(a.Entry.Entry))
+		catest.Must(t, err)
+		f := e.Facts.(*ledger.SessionOpened)
+		c, err := sshcert.Parse([]byte(f.Certificate))
+		catest.Must(t, err)
+		now := s.clock.now().Unix()
+		if int64(c.ValidAfter) != now-int64(want.Seconds()) || int64(c.ValidBefore) != now+int64(want.Seconds()) || f.Slack() != want || (f.ClockSlack != 0) != (slack != "") {
+			t.Errorf("%q: from %d to %d s, the entry says %v (%d)", slack, int64(c.ValidAfter)-now, int64(c.ValidBefore)-now, f.Slack(), f.ClockSlack)
+		}
+		s.Audit()
+	}
+}
+
 func TestSessionsRefused(t *testing.T) {
 	for _, c := range []struct {
 		what   string

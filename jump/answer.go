@@ -89,6 +89,9 @@ func checkAnswer(a *api.SessionAnswer, q *statement.Session, ask *api.SessionAsk
 	if err := sshcert.Verify(d.cert, sshcert.Session, t.sessionCA, time.Time{}); err != nil {
 		return nil, bad("session certificate: %w", err)
 	}
+	if err := o.InSlack(d.cert); err != nil {
+		return nil, bad("%w", err)
+	}
 	key, err := parseKey(q.Key)
 	if err != nil || string(d.cert.Key.Marshal()) != string(key.Marshal()) || d.cert.ValidPrincipals[0] != sshcert.SessionPrincipal(s.Login, s.Host) {
 		return nil, bad("session certificate for %q", d.cert.ValidPrincipals[0])

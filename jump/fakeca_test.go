@@ -74,6 +74,9 @@ type testHost struct {
 	hostCAs  []string
 	via      *ledger.SessionVia // its certificate is made for each session
 	more     []string           // addresses
+	ahead    time.Duration      // of the CA's clock
+	slack    time.Duration      // that the policy gives it
+	unsaid   bool               // in the entry
 }
 
 func loadKey(t testing.TB, dir, file string) ssh.Signer {
@@ -190,7 +193,8 @@ func (a *authority) OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.
 		return nil, &api.Problem{Status: 403, Code: api.CodeSession, Detail: "no such host", Next: []string{"breakglass grants"}}
 	}
 	now := time.Now()
-	sess, err := sign(sshcert.NewSession(key, "alice", g, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, len(a.forwards) > 0, now), sshcert.Session, a.sessionCA)
+	slack := max(h.slack, sshcert.SessionSlack)
+	sess, err := sign(sshcert.NewSession(key, "alice", g, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, len(a.forwards) > 0, now.Add(-h.ahead), slack), sshcert.Session, a.sessionCA)
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +207,9 @@ func (a *authority) OpenSession(ctx context.Context, ask *api.SessionAsk) (*api.
 	o := &ledger.SessionOpened{Door: q.Door, Peer: q.Peer, SSHSession: q.SSHSession, Serial: cert.Serial, Key: q.Key, Certificate: authorizedKey(sess),
 		Addresses: []string{h.address}, HostKeys: h.hostKeys, HostCAs: h.hostCAs, Until: ledger.At(now.Add(left)), IdleSeconds: a.idle,
 		Recipients: []string{a.reader.Recipient().String()}, Readers: []name.Person{"bob"}, Rule: "test", Forwards: a.forwards}
+	if h.slack > sshcert.SessionSlack && !h.unsaid {
+		o.ClockSlack = int(h.slack.Seconds())
+	}
 	o.Addresses = append(o.Addresses, h.more...)
 	if h.via != nil {
 		v := *h.via

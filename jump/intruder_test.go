@@ -19,7 +19,7 @@ func TestAnEarlyConnectionForAnotherLoginIsNotUsed(t *testing.T) {
 	w := newWorld(t)
 	key := loadKey(t, t.TempDir(), "k")
 	g := sshcert.Grant{Request: "k7f-2mq", Login: name.Login(w.login), Host: "web01"}
-	cert, err := sign(sshcert.NewSession(key.PublicKey(), "alice", g, parseAddrs("127.0.0.1"), false, time.Now()), sshcert.Session, w.ca.sessionCA)
+	cert, err := sign(sshcert.NewSession(key.PublicKey(), "alice", g, parseAddrs("127.0.0.1"), false, time.Now(), sshcert.SessionSlack), sshcert.Session, w.ca.sessionCA)
 	check(t, err)
 	hostKey, err := parseKey(w.ca.hosts["web01"].hostKeys[0])
 	check(t, err)

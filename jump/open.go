@@ -190,7 +190,8 @@ func (s *session) notReached(err error) error {
 			"if the bastion refuses the jump: contrib/sshd/README.md says what its sshd needs"))
 	}
 	return s.never(endUnreachable, say(err, fmt.Sprintf("%s can't be entered: %v", s.order.host, err),
-		"if it answers but refuses: `breakglass-ca host setup "+string(s.order.host)+"` prints what its sshd needs"))
+		"if it answers but refuses: `breakglass-ca host setup "+string(s.order.host)+"` prints what its sshd needs; a clock that is off by "+
+			s.order.opened.Slack().String()+" refuses too (clock_slack in the policy)"))
 }
 
 // askCA gets the session.opened entry and checks it.

@@ -50,10 +50,10 @@ func TestWhoIsRefusedAtTheQuery(t *testing.T) {
 	key := loadKey(t, t.TempDir(), "k")
 	g := sshcert.Grant{Request: "k7f-2mq", Login: name.Login(w.login), Host: "web01"}
 	good := w.ca.client(t, key.PublicKey(), g, "127.0.0.1", now, time.Minute)
-	session, err := sign(sshcert.NewSession(key.PublicKey(), "alice", g, parseAddrs("127.0.0.1"), false, now), sshcert.Session, w.ca.sessionCA)
+	session, err := sign(sshcert.NewSession(key.PublicKey(), "alice", g, parseAddrs("127.0.0.1"), false, now, sshcert.SessionSlack), sshcert.Session, w.ca.sessionCA)
 	check(t, err)
 	// A session certificate signed by the client CA would have the wrong shape; one by its own CA the wrong issuer too.
-	sessionByClientCA, err := sign(sshcert.NewSession(key.PublicKey(), "alice", g, parseAddrs("127.0.0.1"), false, now), sshcert.Session, w.ca.clientCA)
+	sessionByClientCA, err := sign(sshcert.NewSession(key.PublicKey(), "alice", g, parseAddrs("127.0.0.1"), false, now, sshcert.SessionSlack), sshcert.Session, w.ca.clientCA)
 	check(t, err)
 	everybody := *good
 	everybody.ValidPrincipals = nil

@@ -86,7 +86,7 @@ func tap(dir string, args []string) (int, error) {
 func (w *world) straight(g *grant) (conf, target string) {
 	w.t.Helper()
 	c, err := sign(sshcert.NewSession(g.signer.PublicKey(), "alice", sshcert.Grant{Request: g.request, Login: g.login, Host: g.host},
-		[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, true, time.Now()), sshcert.Session, w.ca.sessionCA)
+		[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, true, time.Now(), sshcert.SessionSlack), sshcert.Session, w.ca.sessionCA)
 	check(w.t, err)
 	check(w.t, os.WriteFile(g.file+".straight-cert.pub", ssh.MarshalAuthorizedKey(c), 0o600))
 	host, port, err := net.SplitHostPort(w.sshd)

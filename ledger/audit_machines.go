@@ -283,6 +283,9 @@ func (a *Audit) sessionCertificate(g *Grant, f *SessionOpened) {
 		a.fault(FaultCertificate, "%v", err)
 		return
 	}
+	if err := f.InSlack(c); err != nil {
+		a.fault(FaultCertificate, "%v", err)
+	}
 	key, err := parseKey(f.Key)
 	if err != nil || !sameKey(c.Key, key) {
 		a.fault(FaultCertificate, "session certificate over another key than the jump's")

@@ -276,6 +276,8 @@ type SessionOpened struct {
 	WatchedBy []string `json:"watched_by,omitempty"`
 	// Quiet says that the person isn't told who watches.
 	Quiet bool `json:"quiet,omitempty"`
+	// ClockSlack is how far the host's clock may be off, in seconds, where the policy gives it more than [sshcert.SessionSlack].
+	ClockSlack int `json:"clock_slack_seconds,omitempty"`
 }
 
 // Keys are the hardware keys that the session stands on: when one is revoked, it ends.

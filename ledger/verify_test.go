@@ -257,6 +257,10 @@ func TestVerifyRewritten(t *testing.T) {
 			s.SessionCA = ledgertest.NewKey(t)
 			s.Open(s.first, s.jump, []string{bobsAge}, []name.Person{"bob"})
 		}), ledger.FaultCertificate},
+		"a session certificate that reaches further than the entry says": {add(func(s *story) {
+			s.Slack = time.Hour
+			s.Open(s.first, s.jump, []string{bobsAge}, []name.Person{"bob"})
+		}), ledger.FaultCertificate},
 		"the end of a session told twice":   {add(func(s *story) { s.Fact(s.jump, s.session.Subject, s.ended) }), ledger.FaultSession},
 		"a head of fewer frames":            {add(func(s *story) { s.heads([2]int64{5, 50}, [2]int64{4, 60}) }), ledger.FaultTranscript},
 		"a head of fewer bytes":             {add(func(s *story) { s.heads([2]int64{5, 50}, [2]int64{6, 40}) }), ledger.FaultTranscript},

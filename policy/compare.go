@@ -120,6 +120,9 @@ func hostKeysOf(a, b *HostInfo) (out []string) {
 	if a.Via != b.Via {
 		out = append(out, "via")
 	}
+	if a.ClockSlack != b.ClockSlack {
+		out = append(out, "clock_slack")
+	}
 	out = append(out, otherKeys(a.HostKeys, b.HostKeys, "host_keys")...)
 	return append(out, otherKeys(a.HostCA, b.HostCA, "host_ca")...)
 }
@@ -133,6 +136,9 @@ func entryKeys(a, b *hostEntry) (out []string) {
 	}
 	if a.hasVia != b.hasVia || a.via != b.via {
 		out = append(out, "via")
+	}
+	if a.hasSlack != b.hasSlack || a.slack != b.slack {
+		out = append(out, "clock_slack")
 	}
 	if a.hasKeys != b.hasKeys {
 		return append(out, "host_keys")

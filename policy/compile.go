@@ -359,6 +359,8 @@ func (c *compiler) hosts(f *file) {
 		e.groups = c.groups(in.Groups, append(path, "groups"))
 		e.hasVia = c.ix.has("hosts", key, "via")
 		e.via = c.via(in.Via, append(path, "via"))
+		e.hasSlack = c.ix.has("hosts", key, "clock_slack")
+		e.slack = c.clockSlack(in.ClockSlack, append(path, "clock_slack"))
 		for _, g := range e.groups {
 			c.hostGroups[g] = true
 		}
@@ -401,6 +403,17 @@ func (c *compiler) hosts(f *file) {
 	if len(f.Hosts) == 0 {
 		c.key([]string{"hosts"}, "", "there are no hosts: write [hosts.NAME]")
 	}
+}
+
+// clockSlack reads how far a host's clock may be off. Less than the least would be no gain: a certificate's key never leaves memory.
+func (c *compiler) clockSlack(s string, path []string) time.Duration {
+	before := len(c.list)
+	d := c.duration(s, path, DefaultClockSlack)
+	if len(c.list) == before && (d < DefaultClockSlack || d > maxClockSlack) {
+		c.at(path, `write it like "20m"; a clock that is further off than 12h is to be set`, "clock_slack = %q: want 5m to 12h", s)
+		return DefaultClockSlack
+	}
+	return d
 }
 
 func (c *compiler) hostKeys(list, path []string) []ssh.PublicKey {

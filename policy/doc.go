@@ -91,6 +91,7 @@
 //	address = ["10.0.0.5:22"]
 //	host_keys = ["ssh-ed25519 AAAA…"]     # or host_ca = [...]; there is no trust on first use
 //	groups = ["web"]
+//	clock_slack = "20m"           # how far its clock may be off, 5m (where nothing is said) to 12h: its session certificates reach so far
 //	via = "bastion1"              # reached through it; "direct" is by the jump itself, whatever a pattern says
 //
 //	[hosts."lb*"]                 # at most one '*'

@@ -112,11 +112,12 @@ type fileVia struct {
 }
 
 type fileHost struct {
-	Address  []string `toml:"address"`
-	Via      string   `toml:"via"`
-	HostKeys []string `toml:"host_keys"`
-	HostCA   []string `toml:"host_ca"`
-	Groups   []string `toml:"groups"`
+	Address    []string `toml:"address"`
+	Via        string   `toml:"via"`
+	HostKeys   []string `toml:"host_keys"`
+	HostCA     []string `toml:"host_ca"`
+	Groups     []string `toml:"groups"`
+	ClockSlack string   `toml:"clock_slack"`
 }
 
 type fileRule struct {

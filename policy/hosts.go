@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -59,12 +60,14 @@ type hostEntry struct {
 	via                            name.Via
 	hasAddress, hasKeys, hasGroups bool
 	hasVia                         bool
+	slack                          time.Duration
+	hasSlack                       bool
 }
 
 // resolve fills a host in from its own entry, if it has one, and the patterns that fit, closest first.
 func resolve(h name.Host, own *hostEntry, patterns []hostEntry) *HostInfo {
-	info := &HostInfo{Name: h}
-	var address, keys, groups, via bool
+	info := &HostInfo{Name: h, ClockSlack: DefaultClockSlack}
+	var address, keys, groups, via, slack bool
 	take := func(e *hostEntry) {
 		if info.Entry == "" {
 			info.Entry, info.File, info.Line = e.text, e.file, e.line
@@ -83,6 +86,9 @@ func resolve(h name.Host, own *hostEntry, patterns []hostEntry) *HostInfo {
 		}
 		if !via && e.hasVia {
 			via, info.Via = true, e.via
+		}
+		if !slack && e.hasSlack {
+			slack, info.ClockSlack = true, e.slack
 		}
 	}
 	if own != nil {

@@ -27,6 +27,7 @@ const (
 	DefaultGeoMaxAgeDays = 45
 	DefaultMaxMinutes    = 60
 	DefaultGrace         = 30 * time.Minute
+	DefaultClockSlack    = 5 * time.Minute
 	DefaultIdle          = 15 * time.Minute
 	DefaultWait          = 30 * time.Minute
 	DefaultOverride      = 10 * time.Minute
@@ -43,6 +44,7 @@ const (
 	MaxGrantMinutes  = 24 * 60        // "minutes", not days: section 1, invariant 3 of the design
 	maxApprovals     = 10             // more can't be found in an emergency
 	maxDuration      = 24 * time.Hour // of grace, idle and wait
+	maxClockSlack    = 12 * time.Hour // a hardware clock in local time; what is further off is to be set
 	maxForwards      = 64             // of a rule and of a request: each is a line of the signed statement
 	maxTicketPattern = 200
 	maxRules         = 2000 // each is held against those before it when a policy is checked, and a person has to read them
@@ -148,9 +150,11 @@ type HostInfo struct {
 	HostKeys []ssh.PublicKey
 	HostCA   []ssh.PublicKey
 	Groups   []name.Group
-	Entry    string // the entry of [hosts] that it comes from: its own name, or a pattern
-	File     string // of the set, in which the entry stands; of a policy of one file empty
-	Line     int
+	// ClockSlack is how far its clock may be from the CA's, either way: its session certificates reach so far. DefaultClockSlack is the least.
+	ClockSlack time.Duration
+	Entry      string // the entry of [hosts] that it comes from: its own name, or a pattern
+	File       string // of the set, in which the entry stands; of a policy of one file empty
+	Line       int
 }
 
 // Rule is one [[rule]], with its defaults filled in.

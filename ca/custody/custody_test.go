@@ -47,7 +47,7 @@ func template(t *testing.T) *ssh.Certificate {
 	must(t, err)
 	key, err := ssh.NewPublicKey(pub)
 	must(t, err)
-	return sshcert.NewSession(key, "alice", sshcert.Grant{Request: "k7f-2mq", Login: "root", Host: "web01"}, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, false, time.Now())
+	return sshcert.NewSession(key, "alice", sshcert.Grant{Request: "k7f-2mq", Login: "root", Host: "web01"}, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, false, time.Now(), sshcert.SessionSlack)
 }
 
 func TestPlaces(t *testing.T) {

@@ -113,7 +113,7 @@ func TestAStockSSHDTakesWhatATokenSigned(t *testing.T) {
 	g := sshcert.Grant{Request: "k7f-2mq", Login: "root", Host: "web01"}
 	here := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	certify := func() (*ssh.Certificate, error) {
-		return k.Certify(sshcert.NewSession(subject.PublicKey(), "alice", g, here, false, time.Now()), sshcert.Session, func(*ssh.Certificate) error { return nil })
+		return k.Certify(sshcert.NewSession(subject.PublicKey(), "alice", g, here, false, time.Now(), sshcert.SessionSlack), sshcert.Session, func(*ssh.Certificate) error { return nil })
 	}
 	client, err := k.Certify(sshcert.NewClient(subject.PublicKey(), "alice", g, here, time.Now(), time.Now().Add(time.Minute)), sshcert.Client, func(*ssh.Certificate) error { return nil })
 	must(t, err)

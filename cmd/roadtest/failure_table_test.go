@@ -33,6 +33,8 @@ var failureTable = []struct {
 	{"jump", "any other jump", "nothing", []string{"cmd/roadtest.TestTwoJumps"}},
 	{"clock of a client", "everything, with a warning", "nothing", []string{"agent.TestAWrongClockIsSaidAndDecidesNothing"}},
 	{"clock of the CA", "running sessions", "issuing, until the clock is accepted", []string{"ca.TestClockOfTheCA", "ca.TestJumpsKnowTheTime"}},
+	{"clock of a host", "what is 5 minutes off, or the policy's clock_slack", "what is further off, with a hint", []string{
+		"jump.TestClockOfAHost", "ca.TestClockSlackOfAHost"}},
 	{"disk of the CA or the jump", "the reserve: room to say goodbye", "the rest, with a line that says so", []string{
 		"ca/state.TestFullDiskRefusesAndRecovers", "jump/journal.TestFull", "jump.TestWhatPassedIsRecordedWhateverFails", "cmd/roadtest.TestABackupWithoutRoom"}},
 }

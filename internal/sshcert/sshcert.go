@@ -40,6 +40,8 @@ const (
 const (
 	// SessionSlack is how far a session certificate reaches to both sides: host clocks drift, and the key never leaves memory.
 	SessionSlack = 5 * time.Minute
+	// MaxSessionSlack bounds what the policy gives a host whose clock is known to be off.
+	MaxSessionSlack = 12 * time.Hour
 	// HostLifetime is how long a jump's host certificate for a name is good.
 	HostLifetime = 24 * time.Hour
 	// MaxClientLifetime bounds a client certificate whatever the policy says: a grant is minutes.
@@ -165,9 +167,9 @@ func NewClient(key ssh.PublicKey, p name.Person, g Grant, addrs []netip.Addr, no
 	return c
 }
 
-// NewSession is the unsigned certificate of a session; jump is the jump's address as the host sees it.
-func NewSession(key ssh.PublicKey, p name.Person, g Grant, jump []netip.Addr, forwards bool, now time.Time) *ssh.Certificate {
-	c := template(key, ssh.UserCert, KeyID(g.Request, p), []string{SessionPrincipal(g.Login, g.Host)}, now.Add(-SessionSlack), now.Add(SessionSlack))
+// NewSession is the unsigned certificate of a session; jump is the jump's address as the host sees it, slack how far the host's clock may be off.
+func NewSession(key ssh.PublicKey, p name.Person, g Grant, jump []netip.Addr, forwards bool, now time.Time, slack time.Duration) *ssh.Certificate {
+	c := template(key, ssh.UserCert, KeyID(g.Request, p), []string{SessionPrincipal(g.Login, g.Host)}, now.Add(-slack), now.Add(slack))
 	c.CriticalOptions = map[string]string{OptionSourceAddress: sources(jump)}
 	c.Extensions = map[string]string{ExtensionPTY: ""}
 	if forwards {
@@ -257,7 +259,7 @@ func Check(c *ssh.Certificate, kind Kind) error {
 		if err != nil || c.ValidPrincipals[0] != SessionPrincipal(l, h) {
 			return bad("principal %q", c.ValidPrincipals[0])
 		}
-		if len(c.CriticalOptions) != 1 || life > 2*SessionSlack {
+		if len(c.CriticalOptions) != 1 || life > 2*MaxSessionSlack {
 			return bad("options %v, lifetime %v", c.CriticalOptions, life)
 		}
 		exts = append(exts, ExtensionPortForwards)

@@ -36,7 +36,7 @@ func client(t testing.TB) *ssh.Certificate {
 	return NewClient(signer(t).PublicKey(), "alice", grant, addrs, now, now.Add(30*time.Minute))
 }
 func session(t testing.TB) *ssh.Certificate {
-	return NewSession(signer(t).PublicKey(), "alice", grant, addrs[:1], false, now)
+	return NewSession(signer(t).PublicKey(), "alice", grant, addrs[:1], false, now, SessionSlack)
 }
 func host(t testing.TB) *ssh.Certificate {
 	return NewHost(signer(t).PublicKey(), "jump-a", []string{"web01", "web02"}, now)
@@ -120,7 +120,7 @@ func TestLintRefuses(t *testing.T) {
 		"a security key's key":        {client, Client, func(c *ssh.Certificate) { c.Key = sk }},
 		"a free key id":               {client, Client, func(c *ssh.Certificate) { c.KeyId = "x" }},
 		"a host type":                 {client, Client, func(c *ssh.Certificate) { c.CertType = ssh.HostCert }},
-		"a session for an hour":       {session, Session, func(c *ssh.Certificate) { c.ValidBefore += 3600 }},
+		"a session for days":          {session, Session, func(c *ssh.Certificate) { c.ValidBefore += 86400 }},
 		"a session with a grant":      {session, Session, func(c *ssh.Certificate) { c.CriticalOptions[OptionGrant] = grant.String() }},
 		"a session for a bare login":  {session, Session, func(c *ssh.Certificate) { c.ValidPrincipals[0] = "root" }},
 		"a session for no login":      {session, Session, func(c *ssh.Certificate) { c.ValidPrincipals[0] = "session:web01" }},

@@ -70,6 +70,9 @@ type Log struct {
 	Tree                        *ledger.Memory
 	Entries                     [][]byte
 
+	// Slack is how far session certificates reach, where it is more than usual; the entries don't say it.
+	Slack time.Duration
+
 	// Through gives the via of sessions that are opened; nil: they have none.
 	Through func(g *Grant, key ssh.PublicKey) *ledger.SessionVia
 
@@ -373,7 +376,7 @@ func (l *Log) Open(g *Grant, j *Jump, recipients []string, readers []name.Person
 	s.Subject.Session, s.Subject.Jump = s.ID, j.Name
 	key := NewKey(l.T)
 	crt := l.sign(sshcert.NewSession(key.PublicKey(), g.Statement.Person, sshcert.Grant{Request: g.Statement.ID, Login: g.Statement.Login, Host: g.Statement.Host},
-		[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, false, l.Now), sshcert.Session, l.SessionCA)
+		[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, false, l.Now, max(l.Slack, sshcert.SessionSlack)), sshcert.Session, l.SessionCA)
 	text, sig := Sign(l.T, j.Key, &statement.Session{Origin: Origin, Jump: j.Name, Issued: l.Now, Nonce: statement.NewNonce(), Certificate: Line(g.Certificate),
 		Login: g.Statement.Login, Host: g.Statement.Host, Peer: Source, SSHSession: strings.Repeat("ab", 32), Key: Line(key.PublicKey()),
 		Journal: statement.Checkpoint{Size: j.Number, Root: j.Previous}, Door: "preamble"})
