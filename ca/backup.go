@@ -223,7 +223,7 @@ func (b *backup) ledger(ctx context.Context) error {
 	defer s.Close()
 	b.m.Entries = s.Size
 	var site *ledger.Site
-	for raw, err := range s.Entries() {
+	for raw, err := range s.Entries(s.Size) {
 		if err != nil {
 			return err
 		}

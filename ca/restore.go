@@ -208,7 +208,7 @@ func (r *Restored) ledger(ctx context.Context, cfg RestoreConfig) (err error) {
 	}
 	defer s.Close()
 	var site *ledger.Site
-	for raw, err := range s.Entries() {
+	for raw, err := range s.Entries(s.Size) {
 		if err != nil {
 			return err
 		}
@@ -227,13 +227,13 @@ func (r *Restored) ledger(ctx context.Context, cfg RestoreConfig) (err error) {
 	if cfg.LedgerKey != "" && cfg.LedgerKey != site.LedgerKey {
 		return fmt.Errorf("%w: it is %s", ErrOtherLedger, site.Origin)
 	}
-	if r.Report, err = ledger.Verify(s.Entries(), r.Manifest.Checkpoint, site.LedgerKey); err != nil {
+	if r.Report, err = ledger.Verify(s.Entries(s.Size), r.Manifest.Checkpoint, site.LedgerKey); err != nil {
 		return err
 	}
 	if err := r.Report.Err(); err != nil && broken(r.Report) {
 		return fmt.Errorf("%w: %w", ErrBackup, err)
 	}
-	return state.Import(ctx, cfg.Dir, site.Origin, s.Entries(), r.Report.Checkpoint, restoreBatch)
+	return state.Import(ctx, cfg.Dir, site.Origin, s.Entries(s.Size), r.Report.Checkpoint, restoreBatch)
 }
 
 // broken says that a fault is one of the copy. Others are of what happened, and came with it: a gap in a jump's facts doesn't keep anybody from restoring.

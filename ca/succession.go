@@ -149,7 +149,7 @@ func (cfg *SucceedConfig) lost(ctx context.Context) (*state.State, ledger.Site, 
 	defer s.Close()
 	key := cfg.LedgerKey
 	if key == "" {
-		for raw, err := range s.Entries() {
+		for raw, err := range s.Entries(s.Size) {
 			if err != nil {
 				return nil, site, err
 			}
@@ -163,7 +163,7 @@ func (cfg *SucceedConfig) lost(ctx context.Context) (*state.State, ledger.Site, 
 			break
 		}
 	}
-	r, err := ledger.Verify(s.Entries(), cfg.Checkpoint, key)
+	r, err := ledger.Verify(s.Entries(s.Size), cfg.Checkpoint, key)
 	if err != nil {
 		return nil, site, err
 	}
@@ -175,7 +175,7 @@ func (cfg *SucceedConfig) lost(ctx context.Context) (*state.State, ledger.Site, 
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, site, err
 	}
-	if err := state.Import(ctx, dir, site.Origin, s.Entries(), r.Checkpoint, restoreBatch); err != nil {
+	if err := state.Import(ctx, dir, site.Origin, s.Entries(s.Size), r.Checkpoint, restoreBatch); err != nil {
 		return nil, site, err
 	}
 	old, err := state.OpenLost(dir, site.Origin)

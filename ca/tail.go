@@ -66,8 +66,8 @@ func tailRefused(format string, a ...any) *api.Problem {
 	return &api.Problem{Status: 400, Code: api.CodeTail, Detail: fmt.Sprintf(format, a...)}
 }
 
-// takeTail judges what a jump keeps of this ledger. from is whose it is, for people; jump is "" where it was brought by hand.
-func (c *CA) takeTail(ctx context.Context, q *api.Tail, jump name.Jump, from string) (*api.TailState, error) {
+// takeTail judges what a jump keeps of this ledger.
+func (c *CA) takeTail(ctx context.Context, q *api.Tail, jump name.Jump) (*api.TailState, error) {
 	theirs, err := ledger.OpenCheckpoint(q.Checkpoint, c.ledgerKey())
 	if err != nil {
 		return nil, tailRefused("its head is not this ledger's: %v", err)
@@ -77,7 +77,7 @@ func (c *CA) takeTail(ctx context.Context, q *api.Tail, jump name.Jump, from str
 	}
 	c.thawing.Lock()
 	defer c.thawing.Unlock()
-	f, err := c.against(ctx, theirs, q.Checkpoint, from)
+	f, err := c.against(ctx, theirs, q.Checkpoint, "jump "+string(jump))
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +93,7 @@ func (c *CA) takeTail(ctx context.Context, q *api.Tail, jump name.Jump, from str
 	if c.frozen.Load() == nil {
 		return c.tailState(), nil
 	}
-	if jump != "" {
-		c.tails.has(jump, theirs.Size)
-	}
+	c.tails.has(jump, theirs.Size)
 	if err := c.thawIfWhole(ctx); err != nil {
 		return nil, err
 	}
@@ -278,12 +276,7 @@ func (c *CA) tail(ctx context.Context, q *api.Tail, who *caller) (*api.TailState
 	if who == nil || who.jump == "" {
 		return nil, passNeeded()
 	}
-	return c.takeTail(ctx, q, who.jump, "jump "+string(who.jump))
-}
-
-// TakeTail takes over what was carried here by hand.
-func (c *CA) TakeTail(ctx context.Context, q *api.Tail) (*api.TailState, error) {
-	return c.takeTail(ctx, q, "", "a file")
+	return c.takeTail(ctx, q, who.jump)
 }
 
 // seenHead takes a head of this ledger from whoever holds one: that it is signed is its pass. Whoever sees this CA show another history than before

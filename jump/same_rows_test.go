@@ -34,6 +34,7 @@ stamps() { (cd $1 && find . -type f -printf '%P %T@\n' | sort | grep -v nothing 
 `
 
 func TestTheSameAsStraight(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	big := w.stocked(rekeyed())
 	for _, r := range []row{
@@ -122,6 +123,7 @@ git -C s fetch -q --unshallow; git -C s log --format=%H%s; git -C s push -q orig
 
 // A host that asks for keys and signs of life by itself, and allows two sessions in one connection.
 func TestTheSameAsStraightToAStrictHost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(w *world) {
 		w.startSSHD("ClientAliveInterval 1", "ClientAliveCountMax 3", "RekeyLimit 1M", "MaxSessions 2", "AcceptEnv ALL_*", "PermitTTY no")
 		w.ca.hosts["web01"].address = w.sshd

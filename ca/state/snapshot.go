@@ -73,21 +73,21 @@ func OpenStored(path string) (*Stored, error) {
 // Close closes it.
 func (s *Stored) Close() error { return s.db.Close() }
 
-// Entries gives the exact bytes of all of them, in order and without a gap.
-func (s *Stored) Entries() iter.Seq2[[]byte, error] {
+// Entries gives the exact bytes of the first n, or of all if there are fewer, in order and without a gap.
+func (s *Stored) Entries(n int64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		rows, err := s.db.Query(`SELECT idx, bytes FROM entries ORDER BY idx`)
+		rows, err := s.db.Query(`SELECT idx, bytes FROM entries WHERE idx < ? ORDER BY idx`, n)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		defer rows.Close()
-		for n := int64(0); rows.Next(); n++ {
+		for want := int64(0); rows.Next(); want++ {
 			var idx int64
 			var b []byte
 			err := rows.Scan(&idx, &b)
-			if err == nil && idx != n {
-				err = fmt.Errorf("%w: entry %d is missing", ErrEntries, n)
+			if err == nil && idx != want {
+				err = fmt.Errorf("%w: entry %d is missing", ErrEntries, want)
 			}
 			if !yield(b, err) || err != nil {
 				return

@@ -64,7 +64,7 @@ func TestDatabasesOfFormerVersions(t *testing.T) {
 			t.Fatal(err)
 		}
 		var want ledger.Memory
-		for raw, err := range old.Entries() {
+		for raw, err := range old.Entries(old.Size) {
 			if err == nil {
 				err = want.Append(raw)
 			}

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"database/sql"
+	"errors"
 	"fmt"
-	"iter"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"strings"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/spf13/cobra"
 
 	"breakglass/ca/api"
+	"breakglass/ca/state"
 	"breakglass/ledger"
 	"breakglass/review/replay"
 )
@@ -67,7 +65,7 @@ on a person's machine. With --db and --checkpoint a copy is checked without a CA
 
 // verifyLedger checks the entries of the database under the signed head, and that the pinned head is part of the same history.
 func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
-	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_query_only=true")
+	db, err := state.OpenStored(path)
 	if err != nil {
 		return err
 	}
@@ -76,15 +74,15 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 	if err != nil {
 		return err
 	}
-	limit := int64(1<<63 - 1)
+	limit := db.Size
 	if c, err := ledger.OpenCheckpoint(signed, pins.Site.LedgerKey); err == nil {
-		limit = c.Size // the service may have gone on since
+		limit = min(limit, c.Size) // the service may have gone on since
 	}
 	var old ledger.Memory
 	var again replay.Pass
 	at := int64(0)
 	report, err := ledger.Verify(func(yield func([]byte, error) bool) {
-		for b, err := range databaseEntries(db, limit) {
+		for b, err := range db.Entries(limit) {
 			if err == nil && old.Size() < pinned.Size {
 				err = old.Append(b)
 			}
@@ -97,6 +95,9 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 			}
 		}
 	}, signed, pins.Site.LedgerKey)
+	if errors.Is(err, state.ErrEntries) {
+		err = fmt.Errorf("%w: %w", errVerify, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -160,33 +161,4 @@ func more(n int) string {
 		return ""
 	}
 	return fmt.Sprintf(" and %d more (--json)", n-maxListed)
-}
-
-func databaseEntries(db *sql.DB, limit int64) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		rows, err := db.Query(`SELECT idx, bytes FROM entries WHERE idx < $1 ORDER BY idx`, limit)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer rows.Close()
-		for n := int64(0); rows.Next(); n++ {
-			var idx int64
-			var b []byte
-			if err := rows.Scan(&idx, &b); err != nil {
-				yield(nil, err)
-				return
-			}
-			if idx != n {
-				yield(nil, fmt.Errorf("%w: entry %d is missing", errVerify, n))
-				return
-			}
-			if !yield(b, nil) {
-				return
-			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(nil, err)
-		}
-	}
 }

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"database/sql"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"breakglass/ca/state"
 	"breakglass/internal/durable"
 	"breakglass/ledger"
 )
@@ -60,7 +59,7 @@ A directory that was written before is brought up to date. The key that the ledg
 
 // writeTiles makes the tree of the database's entries anew and writes its tiles, if it has the head's root.
 func writeTiles(path, to string, head ledger.Checkpoint) error {
-	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_query_only=true")
+	db, err := state.OpenStored(path)
 	if err != nil {
 		return err
 	}
@@ -80,7 +79,7 @@ func writeTiles(path, to string, head ledger.Checkpoint) error {
 	}
 	var tree ledger.Memory
 	var bundle []byte
-	for b, err := range databaseEntries(db, head.Size) {
+	for b, err := range db.Entries(head.Size) {
 		if err == nil {
 			err = tree.Append(b)
 		}

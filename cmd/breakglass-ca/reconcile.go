@@ -1,20 +1,18 @@
 package main
 
 import (
-	"database/sql"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/spf13/cobra"
 
 	"breakglass/ca/reconcile"
+	"breakglass/ca/state"
 )
 
 func newReconcileCmd(a *app) *cobra.Command {
@@ -52,12 +50,12 @@ Take the logs from where hosts send them, not from a host that may be somebody e
 }
 
 func readBook(path string) (*reconcile.Book, error) {
-	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_query_only=true")
+	db, err := state.OpenStored(path)
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
-	return reconcile.Read(databaseEntries(db, 1<<63-1))
+	return reconcile.Read(db.Entries(db.Size))
 }
 
 func compare(book *reconcile.Book, r *reconcile.Report, name, host string, stdin io.Reader) error {

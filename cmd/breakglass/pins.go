@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,7 +14,7 @@ import (
 )
 
 func newPinsCmd(a *app) *cobra.Command {
-	var offline, line bool
+	var offline, line, tlog bool
 	c := &cobra.Command{
 		Use: "pins", Short: "Show what this machine trusts: the CA's keys, addresses and the newest head of its ledger", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,6 +39,18 @@ func newPinsCmd(a *app) *cobra.Command {
 				_, err = fmt.Fprintln(a.stdout, l)
 				return err
 			}
+			if tlog {
+				w, err := ledger.ParseWitnesses(p.Site)
+				if err != nil {
+					return err
+				}
+				text, err := w.TLogPolicy(p.Site.LedgerKey)
+				if err != nil {
+					return err
+				}
+				_, err = io.WriteString(a.stdout, text)
+				return err
+			}
 			if a.json {
 				return a.printJSON(p)
 			}
@@ -48,6 +62,8 @@ func newPinsCmd(a *app) *cobra.Command {
 	}
 	c.Flags().BoolVar(&offline, "offline", false, "don't ask the CA for what changed")
 	c.Flags().BoolVar(&line, "line", false, "print what another machine needs to fetch and prove them: one line, no secret")
+	c.Flags().BoolVar(&tlog, "tlog-policy", false, "print the ledger's key, its witnesses and their quorum as a C2SP tlog-policy, for stock tools")
+	c.MarkFlagsMutuallyExclusive("line", "tlog-policy")
 	c.AddCommand(newPinsImportCmd(a))
 	return c
 }
@@ -71,6 +87,21 @@ func (a *app) printSite(s ledger.Site) {
 	fmt.Fprintf(w, "CA          %s\n", strings.Join(s.Addresses, ", "))
 	for _, j := range s.Jumps {
 		fmt.Fprintf(w, "jump        %s at %s, host key %s\n", j.Name, strings.Join(j.Addresses, ", "), printable(j.HostKey))
+	}
+	ws, err := ledger.ParseWitnesses(s)
+	if err != nil {
+		fmt.Fprintf(w, "witnesses   %s\n", clean(err.Error()))
+		return
+	}
+	for _, o := range ws.List {
+		by := cmp.Or(o.URL, "whoever brings its cosignature")
+		if o.Jump != "" {
+			by = "jump " + string(o.Jump)
+		}
+		fmt.Fprintf(w, "witness     %s by %s\n", clean(o.Name), clean(by))
+	}
+	if ws.Quorum > 0 {
+		fmt.Fprintf(w, "quorum      %d of %d have to cosign\n", ws.Quorum, len(ws.List))
 	}
 }
 

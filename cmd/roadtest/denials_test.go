@@ -256,7 +256,7 @@ func TestDenials(t *testing.T) {
 		}
 		grant := sshcert.Grant{Request: "k7f-2mq", Login: name.Login(r.Login), Host: road.Host}
 		here := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
-		sealed, err := sshcert.Lint(sshcert.NewSession(thief.PublicKey(), "alice", grant, here, false, time.Now()), sshcert.Session)
+		sealed, err := sshcert.Lint(sshcert.NewSession(thief.PublicKey(), "alice", grant, here, false, time.Now(), sshcert.SessionSlack), sshcert.Session)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/torchwood"
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/internal/loopback"
@@ -197,6 +198,14 @@ func TestStockWitnessAndChecker(t *testing.T) {
 	pins := filepath.Join(t.TempDir(), "pins")
 	if text, err := bob.Run(ctx, "breakglass", "pins", "--json"); err != nil || os.WriteFile(pins, []byte(text), 0o600) != nil {
 		t.Fatal(err)
+	}
+	if text, err := bob.Run(ctx, "breakglass", "pins", "--offline"); err != nil || !strings.Contains(text, "witness     witness.example/w1 by http") || !strings.Contains(text, "quorum      2 of 2 have to cosign") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if text, err := bob.Run(ctx, "breakglass", "pins", "--offline", "--tlog-policy"); err != nil {
+		t.Error(err)
+	} else if _, err := torchwood.ParsePolicy([]byte(text)); err != nil {
+		t.Errorf("%v\n%s", err, text)
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		if _, err := bob.Run(ctx, "breakglass", "bundle", id, "-o", bundle, "--force"); err == nil {

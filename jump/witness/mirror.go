@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -151,12 +150,8 @@ func (m *Mirror) Entries(from, to int64) iter.Seq2[[]byte, error] {
 	}
 }
 
-// RootAt is the root of the first n entries, and Consistency the proof that they go on to the first to.
+// RootAt is the root of the first n entries.
 func (m *Mirror) RootAt(n int64) (statement.Hash, error) { return ledger.Root(n, m) }
-
-func (m *Mirror) Consistency(from, to int64) ([]statement.Hash, error) {
-	return ledger.ProveConsistency(from, to, m)
-}
 
 // ReadHashes implements tlog.HashReader.
 func (m *Mirror) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
@@ -230,32 +225,3 @@ func (m *Mirror) refuse(signed, why string, head ledger.Checkpoint) error {
 	}
 	return err
 }
-
-// Export writes the copy as tiles; w makes each file.
-func (m *Mirror) Export(w func(path string, data []byte) error) error {
-	for _, t := range ledger.Tiles(m.head.Size) {
-		var b []byte
-		var err error
-		if t.L >= 0 {
-			b, err = ledger.HashTile(t, m)
-		} else {
-			for e, eerr := range m.Entries(t.N*ledger.BundleEntries, t.N*ledger.BundleEntries+int64(t.W)) {
-				if eerr != nil {
-					return eerr
-				}
-				if b, err = ledger.AppendBundle(b, e); err != nil {
-					return err
-				}
-			}
-		}
-		if err != nil {
-			return err
-		}
-		if err := w(ledger.TilePath(t), b); err != nil {
-			return err
-		}
-	}
-	return w("checkpoint", []byte(m.signed))
-}
-
-var _ io.Closer = (*Mirror)(nil)
