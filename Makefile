@@ -11,9 +11,10 @@ BIN := build/bin
 PROGRAMS := breakglass breakglass-ca breakglass-jump breakglass-fido2
 # What cgo, the tests and the demo call on. Nothing else has to be on the machine but Go and make.
 PACKAGES := gcc libc6-dev libfido2-dev openssh-client openssh-server rsync git jq curl procps softhsm2 opensc age fido2-tools \
-	putty-tools dropbear-bin python3-paramiko ssh-audit tmux ansible-core
+	putty-tools dropbear-bin python3-paramiko ssh-audit tmux ansible-core asciinema e2fsprogs xfsprogs mount
 FILES := /usr/bin/gcc /usr/include/fido.h /usr/bin/ssh /usr/sbin/sshd /usr/bin/rsync /usr/bin/git /usr/bin/jq /usr/bin/curl /usr/bin/top /usr/bin/softhsm2-util /usr/bin/pkcs11-tool /usr/bin/age /usr/bin/fido2-assert \
-	/usr/bin/plink /usr/bin/dbclient /usr/lib/python3/dist-packages/paramiko/__init__.py /usr/bin/ssh-audit /usr/bin/tmux /usr/bin/ansible-playbook
+	/usr/bin/plink /usr/bin/dbclient /usr/lib/python3/dist-packages/paramiko/__init__.py /usr/bin/ssh-audit /usr/bin/tmux /usr/bin/ansible-playbook \
+	/usr/bin/asciinema /usr/sbin/mkfs.ext4 /usr/sbin/mkfs.xfs /usr/sbin/losetup
 # How often the long tests repeat: small here, more in CI, whole in `make soak`.
 N ?= 2
 # Executions a fuzz target, not seconds: `go test` calls a worker that is busy at the deadline a failure.

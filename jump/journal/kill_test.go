@@ -44,7 +44,7 @@ func child(dir string) {
 			}
 		}()
 	}
-	select {}
+	time.Sleep(time.Hour) // to be killed
 }
 
 // content is what entry i of a stream holds.

@@ -337,6 +337,9 @@ func TestAsciicast(t *testing.T) {
 	// asciinema itself, where it is installed.
 	tool, err := exec.LookPath("asciinema")
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("asciinema is missing: make deps")
+		}
 		t.Log("asciinema isn't installed: checked the JSON only")
 		return
 	}
@@ -344,7 +347,15 @@ func TestAsciicast(t *testing.T) {
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(tool, "cat", file)
+	for _, args := range [][]string{{"cat", file}, {"play", "--speed", "100", "--idle-time-limit", "0.01", file}} {
+		asciinema(t, tool, args)
+	}
+}
+
+// asciinema shows a cast, as a person would see it.
+func asciinema(t *testing.T, tool string, args []string) {
+	t.Helper()
+	cmd := exec.Command(tool, args...)
 	cmd.Env = append(os.Environ(), "ASCIINEMA_CONFIG_HOME="+t.TempDir(), "LC_ALL=C.UTF-8")
 	tty, err := pty.Start(cmd) // asciinema wants a terminal of its own
 	if err != nil {
@@ -354,7 +365,7 @@ func TestAsciicast(t *testing.T) {
 	got, _ := io.ReadAll(tty) // ends with EIO when the other side is closed
 	err = cmd.Wait()
 	if err != nil || !bytes.Contains(got, []byte("café.txt")) {
-		t.Errorf("asciinema cat: %v: %q", err, got)
+		t.Errorf("asciinema %q: %v: %q", args, err, got)
 	}
 }
 
