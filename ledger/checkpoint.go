@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"filippo.io/torchwood"
@@ -84,11 +86,19 @@ func OpenCheckpoint(signed, vkey string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
 	// One spelling: ParseCheckpoint takes base64 with stray low bits. An extension line is something that we never signed.
-	if c.Extension != "" || c.String() != n.Text {
+	if c.Extension != "" || c.String() != n.Text || !oneSpelling(n) {
 		return Checkpoint{}, fmt.Errorf("%w: not in the form that this ledger writes", ErrCheckpoint)
 	}
 	if c.Origin != v.Name() {
 		return Checkpoint{}, fmt.Errorf("%w: origin %q, key of %q", ErrCheckpoint, c.Origin, v.Name())
 	}
 	return Checkpoint{c.Origin, c.N, statement.Hash(c.Hash)}, nil
+}
+
+// oneSpelling says that no signature of the note, known or not, is base64 with stray low bits: note takes those, and two texts would be one.
+func oneSpelling(n *note.Note) bool {
+	return !slices.ContainsFunc(slices.Concat(n.Sigs, n.UnverifiedSigs), func(s note.Signature) bool {
+		b, err := base64.StdEncoding.DecodeString(s.Base64)
+		return err != nil || base64.StdEncoding.EncodeToString(b) != s.Base64
+	})
 }

@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -20,19 +23,22 @@ func newLedgerCmd(a *app) *cobra.Command {
 }
 
 func newLedgerVerifyCmd(a *app) *cobra.Command {
-	var trust, db, head string
+	var trust, db, head, tiles string
 	c := a.withDir(&cobra.Command{
 		Use: "verify --trust PINS", Short: "Check every entry, signature and proof of a whole ledger", Args: cobra.NoArgs,
 		Long: `Check every entry, signature and proof of a whole ledger, from the database itself, and make each of its decisions again.
 
 The ledger's key, and a head that must still be part of it, come from PINS, which has to be from elsewhere: from ` + "`breakglass pins --json`" + `
-on a person's machine. With --db and --checkpoint a copy is checked without a CA.`,
+on a person's machine. With --db and --checkpoint a copy is checked without a CA, with --tiles a directory that ` + "`breakglass-ca ledger tiles`" + ` wrote.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if trust == "" {
 				return usagef("say --trust PINS: what a ledger says of its own key proves nothing (breakglass pins --json on a person's machine prints them)")
 			}
 			if (db == "") != (head == "") {
 				return usagef("--db and --checkpoint go together")
+			}
+			if tiles != "" && db != "" {
+				return usagef("--tiles has its own checkpoint: leave out --db and --checkpoint")
 			}
 			text, err := readLimited(trust, cmd.InOrStdin(), api.MaxPins)
 			if err != nil {
@@ -41,6 +47,13 @@ on a person's machine. With --db and --checkpoint a copy is checked without a CA
 			pins, err := api.ParsePins(text)
 			if err != nil {
 				return withHint(fmt.Errorf("reading %s: %w", trust, err), "breakglass pins --json >PINS     on a machine that is enrolled")
+			}
+			if tiles != "" {
+				signed, err := readLimited(filepath.Join(tiles, "checkpoint"), nil, ledger.MaxCheckpoint)
+				if err != nil {
+					return err
+				}
+				return a.verifyLedger(tilesSource(os.DirFS(tiles)), string(signed), pins)
 			}
 			var signed []byte
 			if db == "" {
@@ -54,37 +67,55 @@ on a person's machine. With --db and --checkpoint a copy is checked without a CA
 			if err != nil {
 				return err
 			}
-			return a.verifyLedger(db, string(signed), pins)
+			stored, err := state.OpenStored(db)
+			if err != nil {
+				return err
+			}
+			defer stored.Close()
+			return a.verifyLedger(&ledgerSource{size: stored.Size, entries: stored.Entries}, string(signed), pins)
 		},
 	})
 	c.Flags().StringVar(&trust, "trust", "", "pins from elsewhere")
 	c.Flags().StringVar(&db, "db", "", "a copy of ca.db")
 	c.Flags().StringVar(&head, "checkpoint", "", "the signed head of that copy")
+	c.Flags().StringVar(&tiles, "tiles", "", "a `DIR` of tiles, with their checkpoint")
 	return c
 }
 
-// verifyLedger checks the entries of the database under the signed head, and that the pinned head is part of the same history.
-func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
-	db, err := state.OpenStored(path)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
+// ledgerSource is where the entries of a ledger are read.
+type ledgerSource struct {
+	size    int64 // how many there are at most
+	entries func(n int64) iter.Seq2[[]byte, error]
+	tiles   fs.FS // of hashes; nil: it has none
+}
+
+func tilesSource(dir fs.FS) *ledgerSource {
+	return &ledgerSource{size: 1<<63 - 1, tiles: dir, entries: func(n int64) iter.Seq2[[]byte, error] { return ledger.TileEntries(dir, n) }}
+}
+
+// verifyLedger checks the entries of the source under the signed head, and that the pinned head is part of the same history.
+func (a *app) verifyLedger(from *ledgerSource, signed string, pins api.Pins) error {
 	pinned, err := ledger.OpenCheckpoint(pins.Checkpoint, pins.Site.LedgerKey)
 	if err != nil {
 		return err
 	}
-	limit := db.Size
+	limit := from.size
 	if c, err := ledger.OpenCheckpoint(signed, pins.Site.LedgerKey); err == nil {
 		limit = min(limit, c.Size) // the service may have gone on since
+	} else if from.tiles != nil {
+		return fmt.Errorf("%w: the tiles' checkpoint: %w", errVerify, err)
 	}
-	var old ledger.Memory
+	keep := pinned.Size // of how many entries the tree is wanted
+	if from.tiles != nil {
+		keep = limit
+	}
+	var tree ledger.Memory
 	var again replay.Pass
 	at := int64(0)
 	report, err := ledger.Verify(func(yield func([]byte, error) bool) {
-		for b, err := range db.Entries(limit) {
-			if err == nil && old.Size() < pinned.Size {
-				err = old.Append(b)
+		for b, err := range from.entries(limit) {
+			if err == nil && tree.Size() < keep {
+				err = tree.Append(b)
 			}
 			if e, bad := ledger.Decode(b); err == nil && bad == nil { // one that can't be read is a finding of the audit
 				again.Add(at, e)
@@ -95,7 +126,7 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 			}
 		}
 	}, signed, pins.Site.LedgerKey)
-	if errors.Is(err, state.ErrEntries) {
+	if errors.Is(err, state.ErrEntries) || errors.Is(err, ledger.ErrTile) {
 		err = fmt.Errorf("%w: %w", errVerify, err)
 	}
 	if err != nil {
@@ -106,7 +137,12 @@ func (a *app) verifyLedger(path, signed string, pins api.Pins) error {
 		faults = append(faults, f.String())
 	}
 	faults = append(faults, again.Findings...)
-	if had, err := old.Checkpoint(pinned.Size); err != nil {
+	if from.tiles != nil {
+		for _, err := range ledger.CheckTiles(from.tiles, &tree) {
+			faults = append(faults, err.Error())
+		}
+	}
+	if had, err := tree.Checkpoint(pinned.Size); err != nil {
 		faults = append(faults, fmt.Sprintf("the pinned head has %s, the ledger only %d", entries(pinned.Size), report.Entries))
 	} else if had != pinned.Pin() {
 		faults = append(faults, fmt.Sprintf("the first %s are not those of the pinned head", entries(pinned.Size)))

@@ -250,6 +250,27 @@ func TestStockWitnessAndChecker(t *testing.T) {
 	if out, err := check(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// So do we, without the CA: and say which tile.
+	ours := func() (string, error) {
+		return r.Run(ctx, "breakglass-ca", "ledger", "verify", "--tiles", tiles, "--trust", pins)
+	}
+	if out, err := ours(); err != nil || !strings.HasPrefix(out, "VERIFIED\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	hashes, _ := filepath.Glob(filepath.Join(tiles, "tile", "0", "000.p", "*"))
+	if len(hashes) != 1 {
+		t.Fatalf("hash tiles: %q", hashes)
+	}
+	h, err := os.ReadFile(hashes[0])
+	if err != nil || os.WriteFile(hashes[0], change(h, 40), 0o600) != nil {
+		t.Fatal(err)
+	}
+	if out, err := ours(); err == nil || !strings.HasPrefix(out, "FAILED\n") || !strings.Contains(out, "tile/0/000.p/") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(hashes[0], h, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	found, _ := filepath.Glob(filepath.Join(tiles, "tile", "entries", "000.p", "*"))
 	if len(found) != 1 {
 		t.Fatalf("entry bundles: %q", found)

@@ -373,7 +373,7 @@ func TestALyingService(t *testing.T) {
 	if got, err := read(s); err != nil || !bytes.Equal(got, b) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
-	for what, f := range map[string]func(string, []byte) []byte{
+	lies := map[string]func(string, []byte) []byte{
 		"a bit of a piece": func(p string, b []byte) []byte {
 			if strings.Contains(p, "0000000000100000") {
 				b[77] ^= 4
@@ -404,7 +404,29 @@ func TestALyingService(t *testing.T) {
 			}
 			return b
 		},
-	} {
+	}
+	// Each bit of the manifest, and a bit of each place in the first piece that a reader could be careless about.
+	manifest, err := honest.get(ref.Key, ref.Version, ref.SHA256, ref.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range manifest {
+		lies[fmt.Sprintf("the manifest's byte %d", at)] = func(p string, b []byte) []byte {
+			if strings.Contains(p, "/m/") {
+				b[at] ^= 1 << (at % 8)
+			}
+			return b
+		}
+	}
+	for at := 0; at < 50_000; at += 977 {
+		lies[fmt.Sprintf("the first piece's byte %d", at)] = func(p string, b []byte) []byte {
+			if strings.Contains(p, "/s/") && strings.HasSuffix(p, "/0000000000000000") {
+				b[at] ^= 1 << (at % 8)
+			}
+			return b
+		}
+	}
+	for what, f := range lies {
 		lie.Store(&f)
 		got, err := read(s)
 		if !errors.Is(err, ErrDamaged) || !bytes.HasPrefix(b, got) {
