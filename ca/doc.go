@@ -135,7 +135,7 @@ func Open(cfg Config) (*CA, error) {
 			c.log.Error("geo database can't be read: what it would answer is unknown, outside of trusted networks", "error", err)
 		}
 	}
-	if c.store, err = openStore(cfg.Dir, c.file.Store, c.manifestOf); err != nil {
+	if c.store, err = openStore(cfg.Dir, c.file.Store, c.manifestOf, c.keepOf); err != nil {
 		return nil, fmt.Errorf("opening the transcript store: %w", err)
 	}
 	if c.state, err = state.Open(state.Config{Dir: cfg.Dir, Origin: c.keys.ledger.Name(), Signer: c.keys.ledger, Now: cfg.Now, Commit: cfg.Commit}); err != nil {

@@ -342,6 +342,9 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	if host.ClockSlack > sshcert.SessionSlack {
 		f.ClockSlack = int(host.ClockSlack.Seconds())
 	}
+	if r, ok := p.Rule(d.Rule); ok {
+		f.RetainDays, f.LegalHold = r.RetainDays, r.LegalHold
+	}
 	source = c.through(p, s, f, &host, &r, jumpKey, source, now)
 	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now, host.ClockSlack)
 	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},

@@ -119,6 +119,22 @@ func TestClockSlackOfAHost(t *testing.T) {
 	}
 }
 
+// How long a recording has to stay is what the policy said when its session was opened.
+func TestWhatIsKeptOfASession(t *testing.T) {
+	text := strings.Replace(catest.Policy, "[hosts.web01]\n", "[always]\nretain_days = 400\n\n[hosts.web01]\n", 1)
+	if strings.Contains(catest.Policy, "[always]") {
+		text = strings.Replace(catest.Policy, "[always]\n", "[always]\nretain_days = 400\n", 1)
+	}
+	text = strings.Replace(text, "hosts = [\"web01\", \"lb*\"]\n", "hosts = [\"web01\", \"lb*\"]\nretain_days = 2000\nlegal_hold = true\n", 1)
+	s := newStageWith(t, catest.Config{Policy: text})
+	a, err := s.jump.Open(s.jump.Question(s.grant(t)))
+	catest.Must(t, err)
+	if a.Opened.RetainDays != 2000 || !a.Opened.LegalHold {
+		t.Errorf("%+v", a.Opened)
+	}
+	s.Audit()
+}
+
 func TestSessionsRefused(t *testing.T) {
 	for _, c := range []struct {
 		what   string

@@ -93,8 +93,9 @@ func (f *FileS3) credentials(dir string) (access, secret string, err error) {
 	return lines[0], lines[1], nil
 }
 
-// openStore opens what the configuration names. manifest gives what the ledger holds of a whole recording, nil if nothing.
-func openStore(dir string, f FileStore, manifest func(name.SessionID) (*ledger.StoredObject, error)) (store, error) {
+// openStore opens what the configuration names. manifest gives what the ledger holds of a whole recording, nil if nothing; keep how long a session's has to stay, nil
+// for whoever writes nothing.
+func openStore(dir string, f FileStore, manifest func(name.SessionID) (*ledger.StoredObject, error), keep func(name.SessionID) (s3.Keep, error)) (store, error) {
 	if !f.S3.used() {
 		return transcript.NewFileStore(filepath.Join(dir, "store"))
 	}
@@ -106,7 +107,7 @@ func openStore(dir string, f FileStore, manifest func(name.SessionID) (*ledger.S
 		return nil, err
 	}
 	return s3.New(s3.Config{Endpoint: f.S3.Endpoint, Region: f.S3.Region, Bucket: f.S3.Bucket, AccessKey: access, SecretKey: secret,
-		Retention: time.Duration(f.S3.RetentionDays) * 24 * time.Hour,
+		Retention: time.Duration(f.S3.RetentionDays) * 24 * time.Hour, Keep: keep,
 		Resolve: func(id name.SessionID) (*s3.Ref, error) {
 			m, err := manifest(id)
 			if m == nil || err != nil {
@@ -114,6 +115,22 @@ func openStore(dir string, f FileStore, manifest func(name.SessionID) (*ledger.S
 			}
 			return &s3.Ref{Bucket: m.Bucket, Key: m.Key, Version: m.Version, SHA256: transcript.Hash(m.SHA256), Size: m.Size}, nil
 		}})
+}
+
+// keepOf is how long the policy wanted a session's recording to stay, when it was opened.
+func (c *CA) keepOf(id name.SessionID) (k s3.Keep, err error) {
+	err = c.state.View(context.Background(), func(tx *state.Tx) error {
+		s, err := tx.Session(id)
+		if err != nil {
+			return err
+		}
+		f, err := openedOf(tx, s)
+		if err == nil {
+			k = s3.Keep{For: time.Duration(f.RetainDays) * 24 * time.Hour, Hold: f.LegalHold}
+		}
+		return err
+	})
+	return k, err
 }
 
 // manifestOf is what the ledger holds of a whole recording.
@@ -180,7 +197,7 @@ func CheckStore(ctx context.Context, dir string) (out StoreCheck, err error) {
 	if err != nil {
 		return out, err
 	}
-	s, err := openStore(dir, f.Store, func(name.SessionID) (*ledger.StoredObject, error) { return nil, nil })
+	s, err := openStore(dir, f.Store, func(name.SessionID) (*ledger.StoredObject, error) { return nil, nil }, nil)
 	if err != nil {
 		return out, err
 	}
@@ -253,7 +270,7 @@ func OpenStore(dir string, stored func(name.SessionID) (*ledger.TranscriptStored
 			return nil, err
 		}
 		return e.Manifest, nil
-	})
+	}, nil)
 }
 
 // Store is what OpenStore gives.

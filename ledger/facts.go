@@ -278,6 +278,9 @@ type SessionOpened struct {
 	Quiet bool `json:"quiet,omitempty"`
 	// ClockSlack is how far the host's clock may be off, in seconds, where the policy gives it more than [sshcert.SessionSlack].
 	ClockSlack int `json:"clock_slack_seconds,omitempty"`
+	// RetainDays is for how many days at least nobody can delete the recording, and LegalHold that nobody can before it is released, as the policy says.
+	RetainDays int  `json:"retain_days,omitempty"`
+	LegalHold  bool `json:"legal_hold,omitempty"`
 }
 
 // Keys are the hardware keys that the session stands on: when one is revoked, it ends.

@@ -184,6 +184,12 @@ func (p *Policy) conditionsOf(r *Rule) []string {
 	if len(r.WatchedBy) > 0 {
 		add("watched by one of %s", or(left(r.observers, "")))
 	}
+	if r.RetainDays > p.Always.RetainDays {
+		add("recordings kept for %d days", r.RetainDays)
+	}
+	if r.LegalHold {
+		add("recordings under legal hold")
+	}
 	if r.MaxGrants > 0 {
 		add("at most %d at once, anybody's", r.MaxGrants)
 	}

@@ -234,6 +234,7 @@ func (c *compiler) always(f *file) {
 	a.Idle = c.duration(in.Idle, at("idle"), DefaultIdle)
 	a.Budget = c.size(in.Budget, at("budget"), DefaultBudget)
 	a.ShowWatchers = in.ShowWatchers || !c.ix.has(at("show_watchers")...)
+	a.RetainDays = c.number(in.RetainDays, at("retain_days"), 0, 1, maxRetainDays)
 	a.Override = c.override(in.Override, at("override"), DefaultOverride)
 	c.measures(in, at)
 	c.placeMeasures(in, at)
@@ -513,6 +514,8 @@ func (c *compiler) rule(in *fileRule, i int) {
 	r.Idle = c.duration(in.Idle, at("idle"), c.p.Always.Idle)
 	r.Budget = c.size(in.Budget, at("budget"), c.p.Always.Budget)
 	c.watchedBy(&r, in, at("watched_by"))
+	r.RetainDays = max(c.p.Always.RetainDays, c.number(in.RetainDays, at("retain_days"), 0, 1, maxRetainDays))
+	r.LegalHold = in.LegalHold
 	r.ReasonMin = max(c.p.Always.ReasonMin, c.number(in.ReasonMin, at("reason_min"), 0, 1, maxReasonMin))
 	if c.ix.has(at("ticket")...) {
 		r.Ticket = in.Ticket

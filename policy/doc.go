@@ -75,6 +75,7 @@
 //	idle = "15m"                  # a session without input or output ends
 //	budget = "16 GiB"             # what a session may carry, both ways together; each extension brings as much again
 //	show_watchers = false         # the person isn't told who watches; by default they are
+//	retain_days = 400             # for so long nobody can delete a recording (Object Lock); the store's own setting is the least
 //
 //	[jumps.jump-a]
 //	address = ["203.0.113.10:22"] # where people reach it
@@ -123,6 +124,8 @@
 //	idle = "5m"
 //	budget = "512 MiB"
 //	watched_by = ["@leads"]       # input is held while none of these, a reader and not the person, watches; an override goes ahead without
+//	retain_days = 2000            # longer than [always] wants
+//	legal_hold = true             # its recordings stay until the bucket's owner releases them, however old they are
 //	drill = true                  # answers drills only; other rules answer drills and real requests alike
 //
 //	[[test]]

@@ -78,6 +78,7 @@ type fileAlways struct {
 	Idle          string   `toml:"idle"`
 	Budget        string   `toml:"budget"`
 	ShowWatchers  bool     `toml:"show_watchers"`
+	RetainDays    int      `toml:"retain_days"`
 	Approvers     []string `toml:"approvers"`
 	Override      string   `toml:"override"`
 }
@@ -150,13 +151,15 @@ type fileRule struct {
 	Failures   []string `toml:"failures"`
 	MaxGrants  int      `toml:"max_grants"`
 
-	ReasonMin int      `toml:"reason_min"`
-	Ticket    string   `toml:"ticket"`
-	Forwards  []string `toml:"forwards"`
-	Idle      string   `toml:"idle"`
-	Budget    string   `toml:"budget"`
-	WatchedBy []string `toml:"watched_by"`
-	Drill     bool     `toml:"drill"`
+	ReasonMin  int      `toml:"reason_min"`
+	Ticket     string   `toml:"ticket"`
+	Forwards   []string `toml:"forwards"`
+	Idle       string   `toml:"idle"`
+	Budget     string   `toml:"budget"`
+	WatchedBy  []string `toml:"watched_by"`
+	RetainDays int      `toml:"retain_days"`
+	LegalHold  bool     `toml:"legal_hold"`
+	Drill      bool     `toml:"drill"`
 }
 
 type fileTest struct {

@@ -45,6 +45,7 @@ const (
 	maxApprovals     = 10             // more can't be found in an emergency
 	maxDuration      = 24 * time.Hour // of grace, idle and wait
 	maxClockSlack    = 12 * time.Hour // a hardware clock in local time; what is further off is to be set
+	maxRetainDays    = 100 * 366      // it can't be undone, and nobody means a thousand years
 	maxForwards      = 64             // of a rule and of a request: each is a line of the signed statement
 	maxTicketPattern = 200
 	maxRules         = 2000 // each is held against those before it when a policy is checked, and a person has to read them
@@ -107,6 +108,7 @@ type Always struct {
 	Idle          time.Duration
 	Budget        int64 // bytes that a session may carry
 	ShowWatchers  bool  // the person is told who watches their session
+	RetainDays    int   // for which nobody can delete a recording, in a store that can promise that; 0: as the store's own setting says
 	// Approvers give the approvals that something adds (Added) to a rule that asks for none itself; sorted.
 	Approvers []name.Person
 	// Override is how long a request has to wait before an added approval may be replaced by an override.
@@ -184,6 +186,8 @@ type Rule struct {
 	Idle       time.Duration
 	Budget     int64    // bytes that a session may carry
 	WatchedBy  []string // as written: while none of them watches a session, its input is held
+	RetainDays int      // at least [always]'s
+	LegalHold  bool     // nobody can delete the recordings before whoever owns the store releases them, however old they are
 	Drill      bool     // answers drills only
 	Line       int
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,7 @@ import (
 	"breakglass/internal/statement"
 	"breakglass/ledger"
 	"breakglass/transcript"
+	"breakglass/transcript/s3"
 )
 
 func newStoreCmd(a *app) *cobra.Command {
@@ -54,24 +56,32 @@ func newStoreCheckCmd(a *app) *cobra.Command {
 type recorded struct {
 	ids    []name.SessionID
 	stored map[name.SessionID]*ledger.TranscriptStored
-	known  map[name.SessionID]bool // of which there was a session at all
+	opened map[name.SessionID]*opened // of which there was a session at all
+}
+
+// opened is what the ledger says of how long a session's recording has to stay.
+type opened struct {
+	at   time.Time
+	keep s3.Keep
 }
 
 func (a *app) recorded(c *cobra.Command, db string) (*recorded, error) {
-	r := &recorded{stored: map[name.SessionID]*ledger.TranscriptStored{}, known: map[name.SessionID]bool{}}
+	r := &recorded{stored: map[name.SessionID]*ledger.TranscriptStored{}, opened: map[name.SessionID]*opened{}}
 	return r, a.withLedger(c.Context(), db, func(l *ledgerCopy) error {
 		for _, e := range l.where(`type IN ('session.opened', 'transcript.stored')`) {
 			if e.err != nil {
 				return e.err
 			}
 			s := e.Subject.Session
-			if f, ok := e.Facts.(*ledger.TranscriptStored); ok {
+			switch f := e.Facts.(type) {
+			case *ledger.TranscriptStored:
 				if r.stored[s] == nil {
 					r.ids = append(r.ids, s)
 				}
 				r.stored[s] = f
+			case *ledger.SessionOpened:
+				r.opened[s] = &opened{e.Time.Time, s3.Keep{For: time.Duration(f.RetainDays) * 24 * time.Hour, Hold: f.LegalHold}}
 			}
-			r.known[s] = true
 		}
 		return nil
 	})
@@ -90,7 +100,8 @@ func newStoreVerifyCmd(a *app) *cobra.Command {
 	c := a.withDir(&cobra.Command{
 		Use: "verify", Short: "Hold every recording against the ledger, and the ledger against the store", Args: cobra.NoArgs,
 		Long: `Read every recording that the ledger says is stored, hold it and its envelope against the hashes there, and name what the store has that the ledger doesn't know.
---copy does so with a second copy. The ledger itself is checked by ` + "`breakglass-ca ledger verify`" + `.`,
+In a bucket each object's lock is held against the policy of the day: retained in COMPLIANCE for as long, under legal hold where a rule wants it. --copy does so with a
+second copy. The ledger itself is checked by ` + "`breakglass-ca ledger verify`" + `.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.recorded(cmd, "")
 			if err != nil {
@@ -138,6 +149,13 @@ func (a *app) storeToRead(r *recorded, second string) (ca.Store, error) {
 func verifyStore(r *recorded, st ca.Store) (bytes int64, faults []storeFault, err error) {
 	for _, id := range r.ids {
 		n, what := verifyOne(st, id, r.stored[id])
+		if bucket, ok := st.(*s3.Store); ok && what == nil && r.stored[id].Manifest != nil {
+			if o := r.opened[id]; o == nil {
+				what = errors.New("the ledger knows no such session")
+			} else {
+				what = bucket.CheckKept(id, o.at, o.keep)
+			}
+		}
 		if what != nil {
 			faults = append(faults, storeFault{id, what.Error()})
 			continue
@@ -153,7 +171,7 @@ func verifyStore(r *recorded, st ca.Store) (bytes int64, faults []storeFault, er
 		switch {
 		case err != nil:
 			faults = append(faults, storeFault{id, err.Error()})
-		case !r.known[id]:
+		case r.opened[id] == nil:
 			faults = append(faults, storeFault{id, "the ledger knows no such session"})
 		case s.Finished && r.stored[id] == nil:
 			faults = append(faults, storeFault{id, "it is whole, and the ledger doesn't say so"})

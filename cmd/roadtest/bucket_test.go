@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"breakglass/internal/loopback"
 	"breakglass/internal/road"
@@ -21,6 +22,7 @@ import (
 
 // bucketOf is stock versitygw with one bucket.
 type bucketOf struct {
+	s3      *awss3.Client
 	t       *testing.T
 	dir     string
 	address string
@@ -41,11 +43,11 @@ func startBucket(t *testing.T, locked bool) *bucketOf {
 		}
 	}
 	b.start()
-	c := awss3.New(awss3.Options{BaseEndpoint: aws.String("http://" + b.address), Region: "us-east-1", UsePathStyle: true,
+	b.s3 = awss3.New(awss3.Options{BaseEndpoint: aws.String("http://" + b.address), Region: "us-east-1", UsePathStyle: true,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "k", SecretAccessKey: "s"}, nil
 		})})
-	if _, err := c.CreateBucket(t.Context(), &awss3.CreateBucketInput{Bucket: aws.String("recordings"), ObjectLockEnabledForBucket: &locked}); err != nil {
+	if _, err := b.s3.CreateBucket(t.Context(), &awss3.CreateBucketInput{Bucket: aws.String("recordings"), ObjectLockEnabledForBucket: &locked}); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -109,7 +111,8 @@ func (b *bucketOf) use(r *road.Road) error {
 // ledger names is what is read; and a second copy is made and proved.
 func TestABucketAsTheStore(t *testing.T) {
 	b := startBucket(t, true)
-	r, alice, bob := start(t, road.Config{})
+	policy := strings.Replace(road.DemoPolicy, "[[rule]]\n", "[[rule]]\nretain_days = 30\nlegal_hold = true\n", 1)
+	r, alice, bob := start(t, road.Config{Policy: policy})
 	ctx := t.Context()
 	if err := b.use(r); err != nil {
 		t.Fatal(err)
@@ -170,6 +173,19 @@ func TestABucketAsTheStore(t *testing.T) {
 	if out, err := store("verify"); err != nil || !strings.HasPrefix(out, "VERIFIED\n") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// The bucket's owner releases a hold that the policy wanted.
+	key := "m/" + strings.Replace(id, "/", ".", 1)
+	hold := func(status types.ObjectLockLegalHoldStatus) {
+		t.Helper()
+		if _, err := b.s3.PutObjectLegalHold(ctx, &awss3.PutObjectLegalHoldInput{Bucket: aws.String("recordings"), Key: &key, LegalHold: &types.ObjectLockLegalHold{Status: status}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold(types.ObjectLockLegalHoldStatusOff)
+	if out, err := store("verify"); err == nil || !strings.HasPrefix(out, "FAILED\n") || !strings.Contains(out, key+" is under no legal hold") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	hold(types.ObjectLockLegalHoldStatusOn)
 	root := t.TempDir()
 	copied := filepath.Join(root, "ca", "store") // where Remove knows that files are immutable
 	t.Cleanup(func() { road.Remove(root) })

@@ -44,7 +44,7 @@ func (s *Store) Check(ctx context.Context) (tried []string, err error) {
 	var r [8]byte
 	rand.Read(r[:])
 	key, body := "check/"+hex.EncodeToString(r[:]), []byte("what is retained can't be deleted: "+hex.EncodeToString(r[:]))
-	o, exists, err := s.putFor(key, body, checkRetention)
+	o, exists, err := s.put(key, body, Keep{For: checkRetention})
 	if err != nil {
 		return tried, err
 	}

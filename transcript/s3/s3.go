@@ -50,12 +50,20 @@ type Config struct {
 	Bucket    string
 	AccessKey string
 	SecretKey string
-	// Retention is how long nothing can be deleted.
+	// Retention is how long nothing can be deleted, at least.
 	Retention time.Duration
+	// Keep says what is asked for a session's objects beyond that; nil: nothing. It is asked once for each stream, and for its envelope and manifest.
+	Keep func(name.SessionID) (Keep, error)
 	// Resolve gives the reference that the ledger holds of a whole recording, if it holds one.
 	Resolve func(name.SessionID) (*Ref, error)
 	Now     func() time.Time
 	HTTP    *http.Client // http.DefaultClient's settings if nil
+}
+
+// Keep is how long what is stored of a session has to stay.
+type Keep struct {
+	For  time.Duration // from when an object is put
+	Hold bool          // legal hold: until it is released, whatever its age; by whoever owns the bucket, not by us
 }
 
 // Ref is one object as the ledger names it.
@@ -98,6 +106,7 @@ type pending struct {
 	mu      sync.Mutex
 	known   bool
 	objects []object
+	keep    *Keep // once it is known
 }
 
 // New makes no call.
@@ -140,21 +149,32 @@ func pieceKey(id name.SessionID, offset int64) string {
 	return fmt.Sprintf("s/%s/%016d", id.File(), offset)
 }
 
-// put writes an object that must not exist, retained. exists says that one is there already, under which nothing was written.
-func (s *Store) put(key string, b []byte) (o object, exists bool, err error) {
-	return s.putFor(key, b, s.cfg.Retention)
+// keepOf is what is asked for a session's objects.
+func (s *Store) keepOf(id name.SessionID) (k Keep, err error) {
+	if s.cfg.Keep != nil {
+		if k, err = s.cfg.Keep(id); err != nil {
+			return k, fmt.Errorf("how long %s is to be kept: %w", id, err)
+		}
+	}
+	k.For = max(k.For, s.cfg.Retention)
+	return k, nil
 }
 
-func (s *Store) putFor(key string, b []byte, retention time.Duration) (o object, exists bool, err error) {
+// put writes an object that must not exist, retained. exists says that one is there already, under which nothing was written.
+func (s *Store) put(key string, b []byte, keep Keep) (o object, exists bool, err error) {
 	sum := sha256.Sum256(b)
 	check := base64.StdEncoding.EncodeToString(sum[:])
-	until := s.cfg.Now().Add(retention).UTC()
+	until := s.cfg.Now().Add(keep.For).UTC()
+	hold := types.ObjectLockLegalHoldStatus("") // not said: not everybody may
+	if keep.Hold {
+		hold = types.ObjectLockLegalHoldStatusOn
+	}
 	for try := 0; ; try++ {
 		ctx, cancel := call()
 		out, err := s.s3.PutObject(ctx, &awss3.PutObjectInput{
 			Bucket: &s.cfg.Bucket, Key: &key, Body: bytes.NewReader(b), ContentLength: aws.Int64(int64(len(b))), IfNoneMatch: aws.String("*"),
 			ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumSHA256: &check,
-			ObjectLockMode: types.ObjectLockModeCompliance, ObjectLockRetainUntilDate: &until,
+			ObjectLockMode: types.ObjectLockModeCompliance, ObjectLockRetainUntilDate: &until, ObjectLockLegalHoldStatus: hold,
 		})
 		cancel()
 		switch {
@@ -316,8 +336,15 @@ func (s *Store) Put(id name.SessionID, offset int64, piece []byte) (size int64, 
 	} else if finished != nil {
 		return size, fmt.Errorf("storing %s: %w", id, transcript.ErrFinished)
 	}
+	if st.keep == nil {
+		k, err := s.keepOf(id)
+		if err != nil {
+			return size, err
+		}
+		st.keep = &k
+	}
 	key := pieceKey(id, size)
-	o, exists, err := s.put(key, piece)
+	o, exists, err := s.put(key, piece, *st.keep)
 	if err != nil {
 		return size, fmt.Errorf("storing %s: %w", id, err)
 	}
@@ -457,12 +484,17 @@ func (s *Store) FinishRef(id name.SessionID, size int64) (*Ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.once("m/"+id.File(), b)
+	return s.once(id, "m/", b)
 }
 
-// once stores an object that is written once, and gives its reference; the same bytes again are no error.
-func (s *Store) once(key string, b []byte) (*Ref, error) {
-	o, exists, err := s.put(key, b)
+// once stores an object of a session that is written once, and gives its reference; the same bytes again are no error.
+func (s *Store) once(id name.SessionID, prefix string, b []byte) (*Ref, error) {
+	key := prefix + id.File()
+	keep, err := s.keepOf(id)
+	if err != nil {
+		return nil, err
+	}
+	o, exists, err := s.put(key, b, keep)
 	if err != nil {
 		return nil, err
 	}
@@ -563,7 +595,7 @@ func (s *Store) PutEnvelope(id name.SessionID, env []byte) error {
 	if len(env) == 0 || len(env) > transcript.MaxEnvelope {
 		return fmt.Errorf("storing envelope of %s: %w: %d bytes", id, transcript.ErrEnvelope, len(env))
 	}
-	_, err := s.once("e/"+id.File(), env)
+	_, err := s.once(id, "e/", env)
 	return err
 }
 

@@ -258,6 +258,62 @@ func TestPutReadFinish(t *testing.T) {
 	}
 }
 
+// What the policy asks for a session is what its objects are locked by, and what isn't is found.
+func TestWhatIsKept(t *testing.T) {
+	g := startGateway(t)
+	g.bucket("bucket1", true)
+	now := time.Now()
+	want := Keep{For: 72 * time.Hour, Hold: true}
+	cfg := g.config("bucket1")
+	var broken error
+	cfg.Keep = func(name.SessionID) (Keep, error) { return want, broken }
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken = errors.New("the ledger can't be read")
+	if _, err := s.Put(id, 0, []byte("x")); !errors.Is(err, broken) {
+		t.Errorf("stored without knowing for how long: %v", err)
+	}
+	broken = nil
+	ref := whole(t, s, stream(90_000), 40_000)
+	if err := s.PutEnvelope(id, []byte("an envelope")); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Resolve = func(name.SessionID) (*Ref, error) { return ref, nil }
+	if s, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what string
+		k    Keep
+		err  error
+	}{
+		{"as asked", want, nil},
+		{"less", Keep{For: time.Hour}, nil},
+		{"longer than asked", Keep{For: 80 * time.Hour}, ErrLock},
+	} {
+		if err := s.CheckKept(id, now, c.k); !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+	ctx, key := t.Context(), pieceKey(id, 40_000)
+	if _, err := s.s3.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: &cfg.Bucket, Key: &ref.Key, VersionId: &ref.Version, BypassGovernanceRetention: aws.Bool(true)}); !refused(err) {
+		t.Errorf("deleted: %v", err)
+	}
+	first, err := s.versions(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.s3.PutObjectLegalHold(ctx, &awss3.PutObjectLegalHoldInput{Bucket: &cfg.Bucket, Key: &key, VersionId: aws.String(first[key]),
+		LegalHold: &types.ObjectLockLegalHold{Status: types.ObjectLockLegalHoldStatusOff}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckKept(id, now, want); !errors.Is(err, ErrLock) || !strings.Contains(err.Error(), key) {
+		t.Errorf("released: %v", err)
+	}
+}
+
 func TestManyWriters(t *testing.T) {
 	g := startGateway(t)
 	g.bucket("bucket1", true)
@@ -291,7 +347,7 @@ func TestALostAnswer(t *testing.T) {
 	g := startGateway(t)
 	s := g.bucket("bucket1", true)
 	b := stream(9000)
-	if _, _, err := s.put(pieceKey(id, 0), b[:4000]); err != nil { // nobody took note
+	if _, _, err := s.put(pieceKey(id, 0), b[:4000], Keep{For: time.Hour}); err != nil { // nobody took note
 		t.Fatal(err)
 	}
 	for n, want := range map[int]int64{4000: 4000, 3000: 4000, 9000: 4000} {
