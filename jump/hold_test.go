@@ -49,6 +49,25 @@ func (w *world) runs() *session {
 	return nil
 }
 
+// waits is runs, once a command waits there for an observer.
+func (w *world) waits() *session {
+	w.t.Helper()
+	s := w.runs()
+	for range 3000 {
+		for _, c := range s.open(false) {
+			c.mu.Lock()
+			held := c.held
+			c.mu.Unlock()
+			if held {
+				return s
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.t.Fatal("nothing waits")
+	return nil
+}
+
 // held says of each event whether it stands where input is held; the recording begins so.
 func (r *recording) held(f func(e transcript.Event, held bool)) {
 	held := true
@@ -264,8 +283,7 @@ func TestAHeldSession(t *testing.T) {
 			})
 			g := w.grant()
 			go func() {
-				w.runs()
-				time.Sleep(500 * time.Millisecond)
+				w.waits()
 				c.do(w, g)
 			}()
 			r := w.ssh(g, strings.NewReader("typed\n"), "cat")
