@@ -81,3 +81,83 @@ func TestAWatcherSeesWhatThePersonSees(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// A rule that wants a watcher holds what the person types until one of them watches, and again when they leave, are killed, or the CA isn't heard.
+func TestInputWaitsForAnObserver(t *testing.T) {
+	policy := strings.Replace(road.DemoPolicy, "[[rule]]\n", "[[rule]]\nwatched_by = [\"bob\"]\n", 1)
+	r, alice, bob := start(t, road.Config{Policy: policy})
+	ctx := t.Context()
+	x := openTerminal(t, alice.Command(ctx, "breakglass", "ssh", "--reason", reason, alice.Target()))
+	x.until("input is held until one of bob watches")
+	x.typ("echo early $((40+2))\r")
+	var id string
+	for end := time.Now().Add(30 * time.Second); id == ""; time.Sleep(100 * time.Millisecond) {
+		list, err := sessions(ctx, bob)
+		if err != nil || time.Now().After(end) {
+			t.Fatal(err)
+		}
+		for _, s := range list {
+			if s.State == "open" {
+				id = s.ID
+			}
+		}
+	}
+	time.Sleep(2 * time.Second)
+	if strings.Contains(x.text(), "early 42") {
+		t.Fatalf("it ran while nobody watched:\n%s", x.text())
+	}
+	if out, err := alice.Run(ctx, "breakglass", "watch", id, "--why", "myself"); err == nil {
+		t.Errorf("alice watches over herself:\n%s", out)
+	}
+
+	w := openTerminal(t, bob.Command(ctx, "breakglass", "watch", id, "--why", "the rule wants it"))
+	x.until("somebody watches: input goes on")
+	x.until("early 42")
+	w.until("early 42")
+
+	held := func(n int) {
+		t.Helper()
+		for end := time.Now().Add(waitTime); strings.Count(x.text(), "input is held until") < n; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("not held a %d. time:\n%s", n, tail(x.text(), 20))
+			}
+		}
+	}
+	w.cmd.Process.Kill() // no goodbye: in seconds it is known
+	held(2)
+	x.typ("echo late $((50+2))\r")
+	time.Sleep(2 * time.Second)
+	if strings.Contains(x.text(), "late 52") {
+		t.Fatalf("it ran after the observer had gone:\n%s", x.text())
+	}
+	w = openTerminal(t, bob.Command(ctx, "breakglass", "watch", id, "--why", "the rule wants it"))
+	x.until("late 52")
+
+	// Without the CA nobody knows whether anybody watches.
+	r.End("ca", true)
+	held(3)
+	x.typ("echo deaf $((60+2))\r")
+	time.Sleep(2 * time.Second)
+	if strings.Contains(x.text(), "deaf 62") {
+		t.Fatalf("it ran while the CA was away:\n%s", x.text())
+	}
+	if err := r.StartCA(ctx); err != nil {
+		t.Fatal(err)
+	}
+	x.until("deaf 62") // bob's client began anew by itself
+	x.typ("exit\r")
+	x.wait()
+	w.until("exit")
+
+	id, err := newest(ctx, bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := bob.Run(ctx, "breakglass", "verify", id)
+	if err != nil || !strings.HasPrefix(out, "VERIFIED\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := verifyLedger(ctx, r, bob); err != nil || !strings.HasPrefix(out, "VERIFIED") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
