@@ -213,9 +213,10 @@ type Audit struct {
 	more     int
 
 	// the entry at hand
-	index int64
-	raw   []byte
-	e     *Entry
+	index   int64
+	raw     []byte
+	checked *checked
+	e       *Entry
 }
 
 // NewAudit begins with nothing known.
@@ -271,20 +272,19 @@ func (a *Audit) fault(c Code, format string, args ...any) {
 
 // Add judges the entry at index. Indexes rise; without Part they have no holes.
 func (a *Audit) Add(index int64, raw []byte) {
-	a.index, a.raw, a.e = index, raw, nil
+	a.add(index, raw, check(raw))
+}
+
+func (a *Audit) add(index int64, raw []byte, c *checked) {
+	a.index, a.raw, a.e, a.checked = index, raw, nil, c
 	if index <= a.last || !a.cfg.Part && index != a.last+1 {
 		a.fault(FaultOrder, "follows entry %d", a.last)
 	}
 	a.last = index
-	e, err := Decode(raw)
-	if err != nil {
-		a.fault(FaultMalformed, "%v", err)
-		return
-	}
+	e := c.e
 	a.e = e
-	// One spelling of every entry: what we write. Decode alone would take repeated fields, and two readers could then see two things.
-	if again, err := Encode(e); err != nil || !bytes.Equal(again, raw) {
-		a.fault(FaultMalformed, "not written as this ledger writes")
+	if c.err != nil {
+		a.fault(FaultMalformed, "%v", c.err)
 		return
 	}
 	_, first := e.Facts.(*SiteCreated)

@@ -10,7 +10,6 @@ import (
 
 	"breakglass/internal/name"
 	"breakglass/internal/sshcert"
-	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 )
 
@@ -53,11 +52,7 @@ func (a *Audit) signedBy(j name.Jump, st statement.Statement) *machine {
 		a.fault(FaultStatement, "%v", err)
 		return nil
 	}
-	sig, err := sshsig.Parse([]byte(a.e.SSHSIG))
-	if err == nil {
-		err = sig.Verify(m.key, st.Kind().Namespace(), []byte(a.e.Statement))
-	}
-	if err != nil {
+	if _, err := a.signature(m.key, st.Kind().Namespace()); err != nil {
 		a.fault(FaultSignature, "of jump %s: %v", j, err)
 		return nil
 	}

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"breakglass/internal/name"
-	"breakglass/internal/sshsig"
 	"breakglass/internal/statement"
 )
 
@@ -161,9 +160,9 @@ func (a *Audit) stopped(f *Revoked) {
 		a.fault(FaultStatement, "%v", err)
 		return
 	}
-	sig, err := sshsig.Parse([]byte(a.e.SSHSIG))
+	by, err := a.signer()
 	if err == nil {
-		err = sig.Verify(sig.PublicKey, call.Kind().Namespace(), []byte(a.e.Statement))
+		_, err = a.signature(by, call.Kind().Namespace())
 	}
 	if err != nil {
 		a.fault(FaultSignature, "%v", err)
@@ -195,7 +194,7 @@ func (a *Audit) stopped(f *Revoked) {
 		a.fault(FaultReplay, "the call of entry %d again", i)
 	}
 	a.spent[call.Nonce] = a.index
-	a.mayStop(f, request, sig.PublicKey)
+	a.mayStop(f, request, by)
 }
 
 // mayStop says whose key it was: a pass's that lasts, or the grant's own client key.

@@ -25,19 +25,20 @@ func (a *Audit) human(st statement.Statement, own *PersonKey, accepted bool) (*P
 		a.fault(FaultStatement, "%v", err)
 		return nil, none
 	}
-	sig, err := sshsig.Parse([]byte(a.e.SSHSIG))
-	if err != nil {
-		a.fault(FaultSignature, "%v", err)
-		return nil, none
-	}
 	key := own
 	if key == nil {
-		if key = a.keys[ssh.FingerprintSHA256(sig.PublicKey)]; key == nil {
-			a.fault(FaultSignature, "by %s, which no earlier entry enrolled", ssh.FingerprintSHA256(sig.PublicKey))
+		by, err := a.signer()
+		if err != nil {
+			a.fault(FaultSignature, "%v", err)
+			return nil, none
+		}
+		if key = a.keys[ssh.FingerprintSHA256(by)]; key == nil {
+			a.fault(FaultSignature, "by %s, which no earlier entry enrolled", ssh.FingerprintSHA256(by))
 			return nil, none
 		}
 	}
-	if err := sig.Verify(key.pub, st.Kind().Namespace(), []byte(a.e.Statement)); err != nil {
+	sig, err := a.signature(key.pub, st.Kind().Namespace())
+	if err != nil {
 		a.fault(FaultSignature, "%v", err)
 		return nil, none
 	}

@@ -43,6 +43,7 @@ func (r *Report) Err() error {
 // vkey the ledger's key as it was pinned elsewhere. It finds every byte changed in an entry, every entry removed, swapped or added, every changed
 // checkpoint, by the root; and, in a log that was rewritten by whoever holds its key, what that key can't make: people's and machines' signatures,
 // and the histories that people signed. The error is that of reading the entries; faults of the log are in the report.
+// Entries are read by another goroutine, which has ended when Verify returns.
 func Verify(entries iter.Seq2[[]byte, error], signed, vkey string) (*Report, error) {
 	tree := &Memory{}
 	a := NewAudit(AuditConfig{LedgerKey: vkey, History: func(seen statement.Checkpoint, index int64) error {
@@ -57,14 +58,17 @@ func Verify(entries iter.Seq2[[]byte, error], signed, vkey string) (*Report, err
 	}})
 	r := &Report{}
 	var now time.Time // of the last entry that can be read
-	for raw, err := range entries {
+	ahead := checkAhead(entries)
+	defer ahead.stop()
+	for j := range ahead.jobs {
+		raw, err := j.raw, j.err
 		if err != nil {
 			return nil, fmt.Errorf("reading ledger entry %d: %w", tree.Size(), err)
 		}
 		if len(raw) > MaxEntry {
 			return nil, fmt.Errorf("reading ledger entry %d: %w: %d bytes, limit %d", tree.Size(), ErrEntry, len(raw), MaxEntry)
 		}
-		a.Add(tree.Size(), raw)
+		a.add(tree.Size(), raw, <-j.checked)
 		if a.e != nil {
 			now = a.e.Time.Time
 		}
