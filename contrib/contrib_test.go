@@ -124,9 +124,10 @@ func TestTheUnitsAreHardened(t *testing.T) {
 	}
 	// Tenths of what systemd-analyze security may say; up to 1.9 is "OK". They listen and keep state, which cost most of it.
 	for u, maxExposure := range map[string]int{
-		"breakglass-ca.service":    15,
-		"breakglass-jump@.service": 15,
-		"breakglass-jump.service":  16, // opens a port below 1024 itself
+		"breakglass-ca.service":      15,
+		"breakglass-ca-seal.service": 15,
+		"breakglass-jump@.service":   15,
+		"breakglass-jump.service":    16, // opens a port below 1024 itself
 	} {
 		out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold="+strconv.Itoa(maxExposure), "systemd/"+u).CombinedOutput()
 		if err != nil {
@@ -145,7 +146,7 @@ func TestUnits(t *testing.T) {
 		t.Skip("no systemd-analyze here")
 	}
 	units, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(units) != 3 {
+	if err != nil || len(units) != 4 {
 		t.Fatalf("%v, %v", units, err)
 	}
 	own, err := filepath.Glob("hosts/*.service")
@@ -159,6 +160,9 @@ func TestUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 		program, args := "/usr/bin/"+strings.TrimSuffix(strings.TrimSuffix(filepath.Base(u), ".service"), "@"), " serve"
+		if strings.HasSuffix(u, "-seal.service") {
+			program, args = "/usr/bin/breakglass-ca", " store seal"
+		}
 		if strings.HasSuffix(u, "@.service") {
 			args += " --dir /var/lib/breakglass-jump-%i"
 		}
@@ -175,6 +179,14 @@ func TestUnits(t *testing.T) {
 		if out, err := exec.Command(analyze, "verify", "--man=no", copied).CombinedOutput(); err != nil || strings.Contains(string(out), "breakglass") {
 			t.Errorf("%s: %v\n%s", u, err, out)
 		}
+	}
+	// The path, with the service that it starts beside it.
+	path := filepath.Join(dir, "breakglass-ca-seal.path")
+	if text, err := os.ReadFile("systemd/breakglass-ca-seal.path"); err != nil || os.WriteFile(path, text, 0o644) != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput(); err != nil || strings.Contains(string(out), "breakglass") {
+		t.Errorf("%v\n%s", err, out)
 	}
 	// The socket, with the services that share it beside it.
 	text, err := os.ReadFile("systemd/breakglass-jump.socket")

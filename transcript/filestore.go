@@ -49,6 +49,8 @@ const (
 	suffixEnvelope = ".envelope"
 	// modeStored: nobody writes a finished file, not even we.
 	modeStored = 0o400
+	// prefixCheck is of the files on which Check tries.
+	prefixCheck = ".check-"
 )
 
 // Stored is what the store holds of a stream.

@@ -20,7 +20,7 @@ import (
 )
 
 func newStoreCmd(a *app) *cobra.Command {
-	return group("store", "Check the store of recordings, and keep a second copy", newStoreCheckCmd(a), newStoreVerifyCmd(a), newStoreCopyCmd(a))
+	return group("store", "Check the store of recordings, and keep a second copy", newStoreCheckCmd(a), newStoreVerifyCmd(a), newStoreCopyCmd(a), newStoreSealCmd(a))
 }
 
 func newStoreCheckCmd(a *app) *cobra.Command {
@@ -298,4 +298,19 @@ func copyOne(to *transcript.FileStore, from ca.Store, id name.SessionID, want *l
 	}
 	_, err = to.Finish(id, want.Head.Bytes)
 	return err
+}
+
+func newStoreSealCmd(a *app) *cobra.Command {
+	return a.withDir(&cobra.Command{
+		Use: "seal", Short: "Make finished recordings immutable, for a service that may not", Args: cobra.NoArgs,
+		Long: `Set the immutable flag on every finished file of the store (chattr +i). It takes CAP_LINUX_IMMUTABLE, which the service had better not have: what it can't undo, an intruder in it can't.
+contrib/systemd has the units that run this by itself whenever a recording is finished.`,
+		RunE: func(*cobra.Command, []string) error {
+			n, err := transcript.SealFinished(filepath.Join(a.dir, "store"))
+			if n > 0 {
+				a.say("%s sealed", count(n, "file"))
+			}
+			return err
+		},
+	})
 }
