@@ -14,11 +14,16 @@ import (
 // Orders takes operators' orders; *client.Client is one.
 type Orders interface {
 	Order(ctx context.Context, q api.OrderAsk) (*api.Challenge, error)
-	SignOrder(ctx context.Context, id string, s api.Signed) (*api.OrderDone, error)
+	SignOrder(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error)
 }
 
 // Order has the operator's key sign an order, and the CA carry it out.
 func (a *Agent) Order(ctx context.Context, to Orders, q api.OrderAsk) (*api.OrderDone, error) {
+	return a.order(ctx, to, q, api.SignedOrder{})
+}
+
+// order is Order with what goes beside the signature.
+func (a *Agent) order(ctx context.Context, to Orders, q api.OrderAsk, beside api.SignedOrder) (*api.OrderDone, error) {
 	s, err := a.sign(ctx, func() (*api.Challenge, error) {
 		return to.Order(ctx, q)
 	}, func(ch *api.Challenge) (statement.Statement, error) {
@@ -27,7 +32,8 @@ func (a *Agent) Order(ctx context.Context, to Orders, q api.OrderAsk) (*api.Orde
 	if err != nil {
 		return nil, err
 	}
-	done, err := to.SignOrder(ctx, s.id, api.Signed{SSHSIG: s.armor})
+	beside.SSHSIG = s.armor
+	done, err := to.SignOrder(ctx, s.id, beside)
 	if err != nil {
 		return nil, err
 	}
@@ -35,34 +41,25 @@ func (a *Agent) Order(ctx context.Context, to Orders, q api.OrderAsk) (*api.Orde
 		return nil, fmt.Errorf("%w: it carried out %s of %q", ErrAnswer, done.Act, done.Target)
 	}
 	return done, nil
-}
-
-// Imports takes the order by which an operator imports hosts; *client.Client is one.
-type Imports interface {
-	Order(ctx context.Context, q api.OrderAsk) (*api.Challenge, error)
-	SignImport(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error)
 }
 
 // Import has the operator's key sign that exactly this text of hosts is added to exactly that policy, and the CA add it. The SHA-256s are of the
 // policy's text before and after.
-func (a *Agent) Import(ctx context.Context, to Imports, person, hosts string, before, after statement.Hash) (*api.OrderDone, error) {
+func (a *Agent) Import(ctx context.Context, to Orders, person, hosts string, before, after statement.Hash) (*api.OrderDone, error) {
 	q := api.OrderAsk{Person: person, Act: statement.OrderImportHosts, Target: statement.ImportTarget(before, after), Detail: sha256.Sum256([]byte(hosts))}
-	s, err := a.sign(ctx, func() (*api.Challenge, error) {
-		return to.Order(ctx, q)
-	}, func(ch *api.Challenge) (statement.Statement, error) {
-		return CheckOrder(ch, q, a.cfg.Seen())
-	})
-	if err != nil {
-		return nil, err
-	}
-	done, err := to.SignImport(ctx, s.id, api.SignedOrder{SSHSIG: s.armor, Hosts: []byte(hosts)})
-	if err != nil {
-		return nil, err
-	}
-	if done.Act != q.Act || done.Target != q.Target {
-		return nil, fmt.Errorf("%w: it carried out %s of %q", ErrAnswer, done.Act, done.Target)
-	}
-	return done, nil
+	return a.order(ctx, to, q, api.SignedOrder{Hosts: []byte(hosts)})
+}
+
+// SetRecovery has the operator's key order that recordings are sealed to exactly this recovery key.
+func (a *Agent) SetRecovery(ctx context.Context, to Orders, person, age, reason string) (*api.OrderDone, error) {
+	q := api.OrderAsk{Person: person, Act: statement.OrderSetRecovery, Target: statement.RecipientFingerprint(age), Reason: reason}
+	return a.order(ctx, to, q, api.SignedOrder{Recovery: age})
+}
+
+// ChangeWitnesses has the operator's key order that the site has exactly these witnesses.
+func (a *Agent) ChangeWitnesses(ctx context.Context, to Orders, person string, list []string, reason string) (*api.OrderDone, error) {
+	q := api.OrderAsk{Person: person, Act: statement.OrderChangeWitnesses, Target: statement.WitnessesFingerprint(list), Reason: reason}
+	return a.order(ctx, to, q, api.SignedOrder{Witnesses: list})
 }
 
 // CheckOrder holds an order's statement against what the operator typed.

@@ -78,7 +78,7 @@ func (s *scribe) Order(_ context.Context, q api.OrderAsk) (*api.Challenge, error
 	return challenge(s.t, st, "o1"), nil
 }
 
-func (s *scribe) SignOrder(_ context.Context, _ string, _ api.Signed) (*api.OrderDone, error) {
+func (s *scribe) SignOrder(_ context.Context, _ string, _ api.SignedOrder) (*api.OrderDone, error) {
 	q := s.asks[len(s.asks)-1]
 	out := &api.OrderDone{Act: q.Act, Target: q.Target, Expires: time.Now().Add(time.Hour)}
 	if s.done != nil {

@@ -34,7 +34,7 @@ func (s *faulty) order(p *catest.Person, q api.OrderAsk) attempt {
 	ch, err := p.Client.Order(ctx, q)
 	catest.Must(s.t, err)
 	return attempt{act: func() error {
-		_, err := p.Client.SignOrder(ctx, ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
+		_, err := p.Client.SignOrder(ctx, ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch)})
 		return err
 	}}
 }

@@ -239,7 +239,7 @@ var gated = []gate{
 		ch, err := s.alice.Client.Order(ctx, api.OrderAsk{Person: "alice", Act: statement.OrderRevokeGrant, Target: string(g.ID), Reason: "the laptop was stolen"})
 		catest.Must(s.t, err)
 		return attempt{act: func() error {
-			_, err := s.alice.Client.SignOrder(ctx, ch.ID, api.Signed{SSHSIG: s.alice.Sign(ch)})
+			_, err := s.alice.Client.SignOrder(ctx, ch.ID, api.SignedOrder{SSHSIG: s.alice.Sign(ch)})
 			return err
 		}}
 	}, false},

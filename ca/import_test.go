@@ -45,7 +45,7 @@ func importOf(p *catest.Person, before, hosts, beside string) (*api.OrderDone, e
 	if err != nil {
 		return nil, err
 	}
-	return p.Client.SignImport(context.Background(), ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch), Hosts: []byte(beside)})
+	return p.Client.SignOrder(context.Background(), ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch), Hosts: []byte(beside)})
 }
 
 func text(t *testing.T, c *catest.CA) string {
@@ -166,7 +166,7 @@ func TestImportsRace(t *testing.T) {
 		catest.Must(t, err)
 		signed := alice.Sign(ch)
 		wg.Go(func() {
-			_, errs[i] = alice.Client.SignImport(ctx, ch.ID, api.SignedOrder{SSHSIG: signed, Hosts: []byte(h)})
+			_, errs[i] = alice.Client.SignOrder(ctx, ch.ID, api.SignedOrder{SSHSIG: signed, Hosts: []byte(h)})
 		})
 	}
 	wg.Wait()
@@ -263,7 +263,7 @@ func TestAnImportWhoseCommitFails(t *testing.T) {
 		catest.Must(t, err)
 		signed := alice.Sign(ch)
 		fail = true
-		if _, err := alice.Client.SignImport(ctx, ch.ID, api.SignedOrder{SSHSIG: signed, Hosts: []byte(h)}); err == nil {
+		if _, err := alice.Client.SignOrder(ctx, ch.ID, api.SignedOrder{SSHSIG: signed, Hosts: []byte(h)}); err == nil {
 			t.Errorf("stands %v: it is said to have worked", stands)
 		}
 		want := before

@@ -31,6 +31,8 @@ type order struct {
 	// imported is the import, and recovery the recipient, that was sent beside the signature.
 	imported imported
 	recovery string
+	// witnesses is the list that was sent beside the signature.
+	witnesses []string
 }
 
 // ordered is an act: what its target looks like, what else it takes, and what it does.
@@ -70,6 +72,8 @@ func (c *CA) ordered(act string) (ordered, bool) {
 		return ordered{target: isPerson, reason: true, stops: true, do: c.orderRemoveRecipients}, true
 	case statement.OrderSetRecovery:
 		return ordered{target: isRecovery, reason: true, do: c.orderRecovery}, true
+	case statement.OrderChangeWitnesses:
+		return ordered{target: isFingerprint, reason: true, do: c.orderWitnesses}, true
 	case statement.OrderClockAccept:
 		return ordered{target: isClock, reason: true, do: c.orderClock}, true
 	}
@@ -129,7 +133,7 @@ func (c *CA) signOrder(ctx context.Context, id string, q *api.SignedOrder, from 
 	err := c.finishPrepared(ctx, id, q.SSHSIG, from, statement.KindOrder, func(a *act) {
 		read = c.readImport(a.ch.st.(*statement.Order), string(q.Hosts))
 	}, func(tx *state.Tx, a *act) (outcome, error) {
-		*o = order{Order: a.ch.st.(*statement.Order), act: a, imported: read, recovery: q.Recovery}
+		*o = order{Order: a.ch.st.(*statement.Order), act: a, imported: read, recovery: q.Recovery, witnesses: q.Witnesses}
 		o.done = &api.OrderDone{Act: o.Act, Target: o.Target}
 		what, _ := c.ordered(o.Act)
 		if p, err := c.mayOrder(tx, o, what); err != nil || p != nil {

@@ -17,7 +17,7 @@ func order(p *catest.Person, act, target, reason string, detail statement.Hash) 
 	if err != nil {
 		return nil, err
 	}
-	return p.Client.SignOrder(context.Background(), ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
+	return p.Client.SignOrder(context.Background(), ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch)})
 }
 
 func codeOf(err error) string {

@@ -57,7 +57,7 @@ func setRecovery(p *catest.Person, age, sent string) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.Client.SignRecovery(context.Background(), ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch), Recovery: sent})
+	_, err = p.Client.SignOrder(context.Background(), ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch), Recovery: sent})
 	return err
 }
 

@@ -174,7 +174,7 @@ func TestHostsRefuseWhatWasRevoked(t *testing.T) {
 	}
 	ch, err := alice.Client.Order(context.Background(), api.OrderAsk{Person: "alice", Act: statement.OrderRevokeGrant, Target: string(revokedGrant.ID), Reason: "laptop stolen"})
 	catest.Must(t, err)
-	_, err = alice.Client.SignOrder(context.Background(), ch.ID, api.Signed{SSHSIG: alice.Sign(ch)})
+	_, err = alice.Client.SignOrder(context.Background(), ch.ID, api.SignedOrder{SSHSIG: alice.Sign(ch)})
 	catest.Must(t, err)
 
 	pins, origin := pin(c.Pins.Site.TLS...), c.Pins.Site.Origin

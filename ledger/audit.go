@@ -438,6 +438,7 @@ func (a *Audit) setSite(s *Site) {
 	}
 	if a.site != nil {
 		a.keysChanged(a.site, s)
+		a.witnessesChanged(a.site, s)
 	}
 	a.site = s
 	for _, j := range s.Jumps {

@@ -50,6 +50,8 @@ type SignedOrder struct {
 	Hosts  []byte `json:"hosts,omitempty"` // base64: it has lines
 	// Recovery is the age recipient that an order sets, whose fingerprint the order names.
 	Recovery string `json:"recovery,omitempty" api:"2"`
+	// Witnesses is the list that an order gives the site, whose fingerprint the order names.
+	Witnesses []string `json:"witnesses,omitempty" api:"2"`
 }
 
 // Stopped is what a revocation put an end to.

@@ -124,7 +124,7 @@ func (p *Person) Invite(person string) (api.Token, error) {
 	if err != nil {
 		return api.Token{}, err
 	}
-	_, err = p.Client.SignOrder(context.Background(), ch.ID, api.Signed{SSHSIG: p.Sign(ch)})
+	_, err = p.Client.SignOrder(context.Background(), ch.ID, api.SignedOrder{SSHSIG: p.Sign(ch)})
 	return api.Token{Secret: base64.RawURLEncoding.EncodeToString(secret)}, err
 }
 

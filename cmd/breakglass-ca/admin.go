@@ -110,6 +110,15 @@ func adminHandler(c *ca.CA) http.Handler {
 		k, err := c.Retire(r.Context(), q.Fingerprint)
 		adminAnswer(w, k, err)
 	})
+	mux.HandleFunc("POST /admin/witnesses", func(w http.ResponseWriter, r *http.Request) {
+		var q ca.WitnessesAsk
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBody)).Decode(&q); err != nil {
+			adminProblem(w, &api.Problem{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: err.Error()})
+			return
+		}
+		done, err := c.ChangeWitnesses(r.Context(), &q)
+		adminAnswer(w, done, err)
+	})
 	mux.HandleFunc("GET /admin/head", func(w http.ResponseWriter, r *http.Request) {
 		size, err := strconv.ParseInt(r.URL.Query().Get("size"), 10, 64)
 		var signed string

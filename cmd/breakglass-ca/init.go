@@ -2,15 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"breakglass/ca"
 	"breakglass/ca/custody"
-	"breakglass/ledger"
 	"breakglass/policy"
 )
 
@@ -18,8 +15,7 @@ func newInitCmd(a *app) *cobra.Command {
 	var policyFile string
 	var cfg ca.InitConfig
 	var seal sealFlags
-	var witnesses []string
-	var quorum int
+	var witnesses witnessFlags
 	c := a.withDir(&cobra.Command{
 		Use: "init --policy FILE --listen IP:PORT", Short: "Make a CA: keys, configuration, ledger", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,17 +30,10 @@ func newInitCmd(a *app) *cobra.Command {
 			if cfg.Dir, err = filepath.Abs(a.dir); err != nil {
 				return err
 			}
-			if len(witnesses) > 0 || cmd.Flags().Changed("quorum") {
-				cfg.Witnesses = []string{ledger.JumpsLine}
-				for _, w := range witnesses {
-					vkey, url, ok := strings.Cut(w, " ")
-					name, _, _ := strings.Cut(vkey, "+")
-					if !ok {
-						return usagef("--witness %q: want its public key and its URL, with a space between", w)
-					}
-					cfg.Witnesses = append(cfg.Witnesses, "witness "+name+" "+vkey+" "+url)
+			if f := cmd.Flags(); f.Changed("witness") || f.Changed("quorum") || f.Changed("no-jumps") {
+				if cfg.Witnesses, err = witnesses.list(); err != nil {
+					return err
 				}
-				cfg.Witnesses = append(cfg.Witnesses, fmt.Sprintf("quorum %d", quorum))
 			}
 			files := []*string{&cfg.Geo.Country, &cfg.Geo.Anonymous}
 			for _, list := range [][]string{cfg.Attestation.Roots, cfg.Attestation.Intermediates} {
@@ -109,8 +98,7 @@ func newInitCmd(a *app) *cobra.Command {
 	f.StringArrayVar(&cfg.Listen, "listen", nil, "IP:PORT to listen on (again for more: one a family)")
 	f.StringArrayVar(&cfg.Proxies, "proxy", nil, "a proxy in front that sends PROXY v2 headers, IP or network (again for more)")
 	f.StringArrayVar(&cfg.Advertise, "advertise", nil, "IP:PORT where clients reach it, if it is another (again for more)")
-	f.StringArrayVar(&witnesses, "witness", nil, "a witness of the ledger beside the jumps, \"VKEY URL\" (again for more)")
-	f.IntVar(&quorum, "quorum", 1, "how many of the jumps and witnesses have to cosign the ledger's heads")
+	witnesses.add(f)
 	f.StringVar(&cfg.Geo.Country, "geo", "", "a MaxMind Country or City database")
 	f.StringVar(&cfg.Geo.ASN, "geo-asn", "", "a MaxMind ASN database")
 	f.StringVar(&cfg.Geo.Anonymous, "geo-anonymous", "", "a MaxMind Anonymous-IP database")

@@ -13,7 +13,7 @@ import (
 // type is what the first half printed: an operator who was told the target on another channel can compare it with that.
 
 func newOrderCmd(a *app) *cobra.Command {
-	return group("order", "Order a rotation that was prepared on the CA's machine; it takes your touch",
+	return group("order", "Order what was prepared on the CA's machine; it takes your touch",
 		a.orderOf(statement.OrderRotateKey, "Make the standby key of that fingerprint the active one",
 			func(key, fp string) {
 				a.say("%s is the active %s; the old one stays trusted until it is retired", fp, key)
@@ -23,7 +23,8 @@ func newOrderCmd(a *app) *cobra.Command {
 			func(key, fp string) {
 				a.say("%s is no %s any more; the KRL names it (breakglass-ca krl; a minute with contrib/hosts)", fp, key)
 				a.say("next, on the CA's machine: destroy its file, and breakglass-ca host setup HOST for each host that still lists it")
-			}))
+			}),
+		a.orderWitnesses())
 }
 
 func (a *app) orderOf(act, short string, did func(key, fingerprint string)) *cobra.Command {

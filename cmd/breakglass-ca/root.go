@@ -59,7 +59,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add("service", newInitCmd(a), newServeCmd(a), newStatusCmd(a))
 	add("admin", newInviteCmd(a), newRevokeCmd(a), newOrderCmd(a), newRecipientsCmd(a), newClockCmd(a), newKRLCmd(a), newHostCmd(a), newKeysCmd(a), newRotateCmd(a), newReconcileCmd(a),
-		newLedgerCmd(a), newStoreCmd(a))
+		newLedgerCmd(a), newWitnessesCmd(a), newStoreCmd(a))
 	add("lost", newBackupCmd(a), newRestoreCmd(a), newResumeCmd(a), newRebuildCmd(a), newSucceedCmd(a))
 	add("check", newPolicyCmd(a))
 	root.AddCommand(newExitHelpCmd())

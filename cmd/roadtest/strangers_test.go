@@ -166,8 +166,16 @@ func (w *stockWitness) add(t *testing.T, old int64, proof []string, note string)
 func TestStockWitnessAndChecker(t *testing.T) {
 	fsck := tool(t, "fsck")
 	w := startWitness(t, "witness.example/w1")
-	r, alice, bob := start(t, road.Config{Init: []string{"--witness", w.vkey + " http://" + w.address, "--quorum", "2"}})
+	r, alice, bob := start(t, road.Config{})
 	ctx := t.Context()
+	// It comes to a site that has run without it.
+	dir := filepath.Join(r.Dir, "ca")
+	if out, err := r.Run(ctx, "breakglass-ca", "witnesses", "set", "--witness", w.vkey+" http://"+w.address, "--quorum", "9", "--dir", dir); err == nil {
+		t.Errorf("a quorum that can't be reached:\n%s", out)
+	}
+	if out, err := r.Run(ctx, "breakglass-ca", "witnesses", "set", "--witness", w.vkey+" http://"+w.address, "--quorum", "2", "--dir", dir); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	site := siteOf(t, r, bob)
 	w.knows(t, site)
 	if _, err := alice.Run(ctx, "breakglass", "ssh", "--reason", reason, alice.Target(), "--", "echo seen"); err != nil {

@@ -65,3 +65,20 @@ func (l *Log) change(p *Person, act string, k ssh.PublicKey, next ledger.Site, c
 	l.edited(e, change)
 	l.Site = f.Site
 }
+
+// Witnesses gives the site another list, by p's order, or by local root's word if p is nil.
+func (l *Log) Witnesses(p *Person, list []string, change func(*ledger.Entry)) {
+	l.T.Helper()
+	next := l.Site
+	next.Witnesses = list
+	e := &ledger.Entry{Actor: ledger.ActorRoot, Facts: &ledger.SiteChanged{Site: next, Why: "witnesses changed"}}
+	if p != nil {
+		e.Actor, e.Subject = ledger.PersonActor(p.Name), ledger.Subject{Person: p.Name, Key: p.Fingerprint}
+		e.Statement, e.SSHSIG = l.SignOrder(p, statement.OrderChangeWitnesses, statement.WitnessesFingerprint(list), "one more", statement.Hash{}, nil)
+	}
+	if change != nil {
+		change(e)
+	}
+	l.Site = e.Facts.(*ledger.SiteChanged).Site
+	l.Append(e)
+}

@@ -437,10 +437,10 @@ func TestAnOlderCAIsNamed(t *testing.T) {
 		io.WriteString(w, `{}`)
 	})
 	c := f.client()
-	if _, err := c.SignRecovery(context.Background(), "x", api.SignedOrder{SSHSIG: "y"}); err != nil {
+	if _, err := c.SignOrder(context.Background(), "x", api.SignedOrder{SSHSIG: "y"}); err != nil {
 		t.Error(err)
 	}
-	_, err := c.SignRecovery(context.Background(), "x", api.SignedOrder{SSHSIG: "y", Recovery: "age1x"})
+	_, err := c.SignOrder(context.Background(), "x", api.SignedOrder{SSHSIG: "y", Recovery: "age1x"})
 	if p := new(api.Problem); !errors.Is(err, client.ErrOlder) || !errors.As(err, &p) {
 		t.Errorf("%v", err)
 	}

@@ -14,17 +14,8 @@ func (c *Client) Order(ctx context.Context, q api.OrderAsk) (*api.Challenge, err
 	return post[api.Challenge](ctx, c, "/v1/orders", q)
 }
 
-func (c *Client) SignOrder(ctx context.Context, id string, s api.Signed) (*api.OrderDone, error) {
-	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
-}
-
-// SignImport signs an order that imports hosts, whose text goes beside.
-func (c *Client) SignImport(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error) {
-	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
-}
-
-// SignRecovery signs an order that sets the recovery key, whose public half goes beside.
-func (c *Client) SignRecovery(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error) {
+// SignOrder signs an order; what an order names by a hash or a fingerprint goes beside the signature.
+func (c *Client) SignOrder(ctx context.Context, id string, s api.SignedOrder) (*api.OrderDone, error) {
 	return post[api.OrderDone](ctx, c, "/v1/orders/"+segment(id)+"/signature", s)
 }
 
