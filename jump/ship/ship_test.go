@@ -38,13 +38,17 @@ type memStore struct {
 	puts      int
 	largest   int
 	away      bool
-	rand      *rand.Rand // fails one call in four before it does it, one after
+	rand      *rand.Rand // fails one call in four before it does it, one after, maxLost in all
+	lost      int
 	slow      time.Duration
 	hold      chan struct{} // no call ends before it is closed
 	discard   bool          // keeps only how long streams are
 	sizes     map[name.SessionID]int64
 	gave      time.Time // when the last piece came
 }
+
+// maxLost bounds what a line loses: pauses between attempts grow, and by chance alone they could grow beyond a test's patience.
+const maxLost = 6
 
 func newStore(t testing.TB) *memStore {
 	return &memStore{t: t, streams: map[name.SessionID][]byte{}, envelopes: map[name.SessionID][]byte{}, finished: map[name.SessionID]ledger.Head{},
@@ -63,7 +67,11 @@ func (s *memStore) call(f func() error) error {
 	if s.away {
 		return errLine
 	}
-	before, after := s.rand != nil && s.rand.IntN(4) == 0, s.rand != nil && s.rand.IntN(4) == 0
+	lossy := s.rand != nil && s.lost < maxLost
+	before, after := lossy && s.rand.IntN(4) == 0, lossy && s.rand.IntN(4) == 0
+	if before || after {
+		s.lost++
+	}
 	if before {
 		return errLine
 	}
