@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,11 +13,17 @@ import (
 // does nothing else, beside a service that hasn't and so can't undo it (contrib/systemd). The directory is the service's, who may be an intruder by now: links
 // aren't followed, and what isn't a finished file of the directory's own owner is left alone.
 func SealFinished(dir string) (sealed int, err error) {
-	var owner unix.Stat_t
-	if err := unix.Stat(dir, &owner); err != nil {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return 0, fmt.Errorf("sealing %s: %w", dir, err)
 	}
-	list, err := os.ReadDir(dir)
+	d := os.NewFile(uintptr(fd), dir)
+	defer d.Close()
+	var owner unix.Stat_t
+	if err := unix.Fstat(fd, &owner); err != nil {
+		return 0, fmt.Errorf("sealing %s: %w", dir, err)
+	}
+	list, err := d.ReadDir(-1)
 	if err != nil {
 		return 0, err
 	}
@@ -28,7 +33,7 @@ func SealFinished(dir string) (sealed int, err error) {
 		if !e.Type().IsRegular() || !strings.HasSuffix(n, suffixWhole) && !strings.HasSuffix(n, suffixEnvelope) && !strings.HasPrefix(n, prefixCheck) {
 			continue
 		}
-		now, err := sealOne(filepath.Join(dir, n), owner.Uid)
+		now, err := sealOne(fd, n, owner.Uid)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("sealing %s: %w", n, err))
 		}
@@ -39,8 +44,8 @@ func SealFinished(dir string) (sealed int, err error) {
 	return sealed, failed
 }
 
-func sealOne(path string, owner uint32) (bool, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+func sealOne(dir int, name string, owner uint32) (bool, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, err
 	}

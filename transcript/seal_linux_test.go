@@ -112,6 +112,11 @@ func TestSealFinished(t *testing.T) {
 	if n, err := SealFinished(dir); n != 0 || err != nil {
 		t.Errorf("again: %d sealed, %v", n, err)
 	}
+	link := filepath.Join(t.TempDir(), "store")
+	must(os.Symlink(dir, link))
+	if n, err := SealFinished(link); err == nil {
+		t.Errorf("a link in the directory's place: %d sealed", n)
+	}
 }
 
 // A service without the right, beside a process that has it: what is finished can't be changed by the service, and there is nothing left to prove.
