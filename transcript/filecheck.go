@@ -59,7 +59,7 @@ func (s *FileStore) Check() (tried, left []string, err error) {
 		{"truncating", func() error { return os.Truncate(path, 0) }},
 		{"renaming", func() error { return os.Rename(path, path+"-2") }},
 		{"linking", func() error { return os.Link(path, path+"-3") }},
-		{"changing its mode", func() error { return os.Chmod(path, 0o600) }},
+		{"changing the mode of", func() error { return os.Chmod(path, 0o600) }},
 		{"removing", func() error { return os.Remove(path) }},
 	} {
 		if err := t.do(); err == nil {

@@ -311,6 +311,9 @@ func (s *FileStore) PutEnvelope(id name.SessionID, env []byte) error {
 		// The first to write it may have died before it was flushed.
 		return durable.SyncDir(s.Dir)
 	}
+	if err == nil {
+		setImmutable(base + suffixEnvelope) // where it can be
+	}
 	return err
 }
 

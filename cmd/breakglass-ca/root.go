@@ -44,7 +44,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print what is listed or shown as JSON")
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return withHint(usage(err), c.CommandPath()+" --help") })
 	root.AddGroup(
 		&cobra.Group{ID: "service", Title: "Service:"},
 		&cobra.Group{ID: "admin", Title: "Administration:"},

@@ -27,7 +27,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print what is listed or shown as JSON")
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return withStatus(exitUsage, err, c.CommandPath()+" --help") })
 	root.AddGroup(
 		&cobra.Group{ID: groupIn, Title: "Get in:"},
 		&cobra.Group{ID: groupYes, Title: "Approve:"},

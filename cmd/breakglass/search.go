@@ -189,7 +189,7 @@ func (a *app) search(ctx context.Context, text string, q searching) error {
 					cancel()
 				}
 				progress := fmt.Sprintf(": %d done, %d lines found", done, found)
-				line.Set(fmt.Sprintf("looking through %d recordings", len(list)), func() string { return progress })
+				line.Set("looking through "+countOf(len(list), "recording"), func() string { return progress })
 				mu.Unlock()
 			}
 		})
@@ -327,4 +327,12 @@ func (a *app) printFound(list []api.SessionState, results []searched, found int)
 		return withStatus(exitVerify, fmt.Errorf("%d of %d recordings were not searched: %w", len(list)-looked, len(list), first), "breakglass verify ID   says what is wrong with one")
 	}
 	return nil
+}
+
+// countOf is n of something, in English.
+func countOf(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

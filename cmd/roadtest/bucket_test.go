@@ -198,6 +198,7 @@ func TestABucketAsTheStore(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	// Of the copy a file is lost, and one is there that nobody knows.
+	road.Mutable(root)
 	env := filepath.Join(copied, strings.Replace(id, "/", ".", 1)+".envelope")
 	if err := os.Rename(env, filepath.Join(copied, "k7f-2mq.9.part")); err != nil {
 		t.Fatal(err)
