@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -140,6 +141,9 @@ second copy. The ledger itself is checked by ` + "`breakglass-ca ledger verify`"
 // storeToRead opens the CA's store, or a second copy.
 func (a *app) storeToRead(r *recorded, second string) (ca.Store, error) {
 	if second != "" {
+		if _, err := os.Stat(second); err != nil { // else it would be made
+			return nil, err
+		}
 		return transcript.NewFileStore(second)
 	}
 	return ca.OpenStore(a.dir, r.of)
@@ -208,16 +212,19 @@ func verifyOne(st ca.Store, id name.SessionID, want *ledger.TranscriptStored) (i
 }
 
 func newStoreCopyCmd(a *app) *cobra.Command {
+	var second string
 	c := a.withDir(&cobra.Command{
 		Use: "copy TO", Short: "Make or continue a second copy of all recordings", Args: cobra.ExactArgs(1),
 		Long: `Copy every recording that the ledger says is stored, with its envelope, into the directory TO: on a machine or a disk that whoever owns this one doesn't. What is there
-already is held against the ledger, not trusted. Recordings are sealed: the copy opens to readers alone.`,
+already is held against the ledger, not trusted. Recordings are sealed: the copy opens to readers alone.
+
+With --from DIR it goes the other way: what the CA's store lost comes back from a second copy, with TO the CA's store/ and the service stopped meanwhile.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := a.recorded(cmd, "")
 			if err != nil {
 				return err
 			}
-			from, err := ca.OpenStore(a.dir, r.of)
+			from, err := a.storeToRead(r, second)
 			if err != nil {
 				return err
 			}
@@ -257,6 +264,7 @@ already is held against the ledger, not trusted. Recordings are sealed: the copy
 			return nil
 		},
 	})
+	c.Flags().StringVar(&second, "from", "", "copy from the second copy in this `DIR` instead of the CA's store")
 	return c
 }
 

@@ -197,6 +197,21 @@ func TestABucketAsTheStore(t *testing.T) {
 	if out, err := store("verify", "--copy", copied); err != nil || !strings.HasPrefix(out, "VERIFIED\n") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// What the store lost comes back from there.
+	third := filepath.Join(root, "ca", "store", "third")
+	if out, err := store("copy", "--from", copied, third); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := store("verify", "--copy", third); err != nil || !strings.HasPrefix(out, "VERIFIED\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := store("copy", "--from", third+"-of-none", third); err == nil {
+		t.Errorf("from nowhere:\n%s", out)
+	}
+	road.Mutable(root)
+	if err := os.RemoveAll(third); err != nil {
+		t.Fatal(err)
+	}
 	// Of the copy a file is lost, and one is there that nobody knows.
 	road.Mutable(root)
 	env := filepath.Join(copied, strings.Replace(id, "/", ".", 1)+".envelope")
