@@ -60,8 +60,9 @@ func open(ctx context.Context, path string) (*device, error) {
 	}
 	d := &device{path: path, dev: dev}
 	info, err := call(ctx, d, dev.Info)
-	for try := 1; try < opening && errors.Is(err, wire.Unplugged.Err()); try++ {
-		// A key that somebody else is just speaking to loses an answer. Asking what it is again makes nothing blink.
+	for try := 1; try < opening && (errors.Is(err, wire.Unplugged.Err()) || errors.Is(err, wire.Unsupported.Err())); try++ {
+		// A key that somebody else is just speaking to loses an answer. Asking what it is again makes nothing blink. One whose first answer was lost passes for a
+		// key of before FIDO2: libfido2 falls back (fido_dev_open).
 		if _, serr := os.Stat(path); serr != nil {
 			break
 		}

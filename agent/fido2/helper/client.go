@@ -199,6 +199,8 @@ func (c *Client) do(ctx context.Context, q *wire.Request) (*wire.Result, error) 
 	defer clear(line) // the PIN
 
 	cmd := exec.CommandContext(ctx, path)
+	// libfido2 waits for a key in ppoll(2), which any signal ends, and takes that for an answer that was lost: Go's scheduler is to send it none (SIGURG).
+	cmd.Env = append(os.Environ(), "GODEBUG="+strings.TrimPrefix(os.Getenv("GODEBUG")+",asyncpreemptoff=1", ","))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)
