@@ -176,6 +176,13 @@ func (c *CA) readEnvelope(ctx context.Context, id name.SessionID, q *api.ReadAsk
 		if err != nil {
 			return err
 		}
+		// As of now, not as of the door: the store may have taken a while to answer.
+		if v, err := tx.PassRevoked(who.pass); err != nil || v {
+			return errors.Join(err, passNeeded())
+		}
+		if !c.policy.Load().IsReader(who.person) {
+			return &api.Problem{Status: 403, Code: api.CodeDenied, Detail: string(who.person) + " is no reader of the policy any more"}
+		}
 		// The subject is the session's; who reads is the actor.
 		_, _, err = tx.Append(c.entry(ledger.PersonActor(who.person), sessionSubject(s), &ledger.TranscriptRead{Pass: who.pass, Why: q.Why}))
 		return err

@@ -30,7 +30,11 @@ func (r *Rule) observersFor(person name.Person) []name.Person { return left(r.ob
 
 // watched says who has to watch what the decision opens.
 func (e *evaluation) watched(r *Rule, d *Decision) {
-	if len(r.WatchedBy) == 0 || e.req.Kind == KindOverride || e.req.Kind == KindSession && e.facts.Overridden {
+	if len(r.WatchedBy) == 0 {
+		return
+	}
+	// Only a rule that offers an override of its own approvals lets one go ahead unwatched: what [always] adds and lets override is no way around the observer.
+	if overridden := e.req.Kind == KindOverride || e.req.Kind == KindSession && e.facts.Overridden; overridden && r.Approvals > 0 && r.Override > 0 {
 		return
 	}
 	d.WatchedBy, d.Observers = slices.Clone(r.WatchedBy), r.observersFor(e.req.Person)
