@@ -93,7 +93,11 @@ func (c *CA) takeTail(ctx context.Context, q *api.Tail, jump name.Jump) (*api.Ta
 	if c.frozen.Load() == nil {
 		return c.tailState(), nil
 	}
-	c.tails.has(jump, theirs.Size)
+	// Less than what was restored is not all that a jump keeps which cosigned it: an old copy of its own, or a jump that hides the rest. Going on without it is an
+	// operator's to say.
+	if theirs.Size >= c.frozen.Load().Entries {
+		c.tails.has(jump, theirs.Size)
+	}
 	if err := c.thawIfWhole(ctx); err != nil {
 		return nil, err
 	}
