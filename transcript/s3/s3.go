@@ -484,6 +484,9 @@ func (s *Store) FinishRef(id name.SessionID, size int64) (*Ref, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(b) > maxManifest {
+		return nil, fmt.Errorf("finishing %s: %d pieces: a manifest of %d bytes, of which %d would be read", id, len(st.objects), len(b), maxManifest)
+	}
 	return s.once(id, "m/", b)
 }
 
