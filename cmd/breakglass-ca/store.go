@@ -101,7 +101,8 @@ func newStoreVerifyCmd(a *app) *cobra.Command {
 	c := a.withDir(&cobra.Command{
 		Use: "verify", Short: "Hold every recording against the ledger, and the ledger against the store", Args: cobra.NoArgs,
 		Long: `Read every recording that the ledger says is stored, hold it and its envelope against the hashes there, and name what the store has that the ledger doesn't know.
-In a bucket each object's lock is held against the policy of the day: retained in COMPLIANCE for as long, under legal hold where a rule wants it. --copy does so with a
+In a bucket each object's lock is held against the policy of the day: retained in COMPLIANCE for as long, under legal hold where a rule wants it; a
+file of which the policy wants either has to be immutable. --copy does so with a
 second copy. The ledger itself is checked by ` + "`breakglass-ca ledger verify`" + `.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.recorded(cmd, "")
@@ -112,7 +113,7 @@ second copy. The ledger itself is checked by ` + "`breakglass-ca ledger verify`"
 			if err != nil {
 				return err
 			}
-			bytes, faults, err := verifyStore(r, st)
+			bytes, faults, err := verifyStore(r, st, second == "")
 			if err != nil {
 				return err
 			}
@@ -149,16 +150,12 @@ func (a *app) storeToRead(r *recorded, second string) (ca.Store, error) {
 	return ca.OpenStore(a.dir, r.of)
 }
 
-// verifyStore looks both ways. bytes are of those that are as they should be.
-func verifyStore(r *recorded, st ca.Store) (bytes int64, faults []storeFault, err error) {
+// verifyStore looks both ways. bytes are of those that are as they should be; own says that it is the CA's store, which has to protect them as the policy wants.
+func verifyStore(r *recorded, st ca.Store, own bool) (bytes int64, faults []storeFault, err error) {
 	for _, id := range r.ids {
 		n, what := verifyOne(st, id, r.stored[id])
-		if bucket, ok := st.(*s3.Store); ok && what == nil && r.stored[id].Manifest != nil {
-			if o := r.opened[id]; o == nil {
-				what = errors.New("the ledger knows no such session")
-			} else {
-				what = bucket.CheckKept(id, o.at, o.keep)
-			}
+		if what == nil && own {
+			what = keptAsWanted(r, st, id)
 		}
 		if what != nil {
 			faults = append(faults, storeFault{id, what.Error()})
@@ -182,6 +179,28 @@ func verifyStore(r *recorded, st ca.Store) (bytes int64, faults []storeFault, er
 		}
 	}
 	return bytes, faults, nil
+}
+
+// keptAsWanted holds how a recording is protected against what the policy of the day wanted.
+func keptAsWanted(r *recorded, st ca.Store, id name.SessionID) error {
+	o := r.opened[id]
+	if o == nil {
+		return errors.New("the ledger knows no such session")
+	}
+	if bucket, ok := st.(*s3.Store); ok {
+		if r.stored[id].Manifest == nil {
+			return errors.New("the ledger names no object of the bucket: it was stored elsewhere")
+		}
+		return bucket.CheckKept(id, o.at, o.keep)
+	}
+	if o.keep == (s3.Keep{}) {
+		return nil
+	}
+	stored, err := st.Stat(id)
+	if err == nil && !stored.Immutable {
+		err = errors.New("the policy wants that nobody can delete it, and its file is not immutable: breakglass-ca store seal, as root")
+	}
+	return err
 }
 
 func verifyOne(st ca.Store, id name.SessionID, want *ledger.TranscriptStored) (int64, error) {
