@@ -69,16 +69,8 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		timer := time.AfterFunc(time.Duration(60+round*7%100)*time.Millisecond, func() { cmd.Process.Kill() })
-		last := map[SID]int{}
-		r := bufio.NewReader(out)
-		for {
-			var b [20]byte
-			if _, err := io.ReadFull(r, b[:]); err != nil {
-				break
-			}
-			last[SID(b[:16])] = int(binary.BigEndian.Uint32(b[16:])) + 1
-			acked++
-		}
+		last, n := acknowledged(out, func() {})
+		acked += n
 		cmd.Wait()
 		timer.Stop()
 
@@ -86,22 +78,7 @@ func TestKill(t *testing.T) {
 		if err != nil || len(rec.Damage) > 0 {
 			t.Fatalf("round %d: %v %v", round, err, rec.Damage)
 		}
-		for id, n := range last {
-			got := read(t, j, id)
-			if len(got) < n {
-				t.Errorf("round %d: stream %v has %d entries, %d were acknowledged", round, id, len(got), n)
-			}
-			for i, e := range got {
-				if !bytes.Equal(e.Data, content(id, i)) {
-					t.Fatalf("round %d: entry %d of %v is %.60q", round, i, id, e.Data)
-				}
-			}
-		}
-		for _, s := range rec.Streams {
-			if err := j.Forget(s.SID); err != nil {
-				t.Fatal(err)
-			}
-		}
+		holds(t, round, j, rec, last)
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -110,4 +87,40 @@ func TestKill(t *testing.T) {
 		t.Error("every child was killed before it wrote anything")
 	}
 	t.Logf("%d kills, %d acknowledged, 0 missing", rounds, acked)
+}
+
+// acknowledged reads what a child said was durable, until it ends: how many entries of each stream, and of all. begun is called at the first.
+func acknowledged(out io.Reader, begun func()) (last map[SID]int, n int) {
+	last = map[SID]int{}
+	for r := bufio.NewReader(out); ; n++ {
+		var b [20]byte
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			return last, n
+		}
+		if n == 0 {
+			begun()
+		}
+		last[SID(b[:16])] = int(binary.BigEndian.Uint32(b[16:])) + 1
+	}
+}
+
+// holds demands that the journal has all that was acknowledged, and nothing else than was written; then it is emptied.
+func holds(t *testing.T, round int, j *Journal, rec Recovered, last map[SID]int) {
+	t.Helper()
+	for id, n := range last {
+		got := read(t, j, id)
+		if len(got) < n {
+			t.Errorf("round %d: stream %v has %d entries, %d were acknowledged", round, id, len(got), n)
+		}
+		for i, e := range got {
+			if !bytes.Equal(e.Data, content(id, i)) {
+				t.Fatalf("round %d: entry %d of %v is %.60q", round, i, id, e.Data)
+			}
+		}
+	}
+	for _, s := range rec.Streams {
+		if err := j.Forget(s.SID); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -1,10 +1,7 @@
 package journal
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,19 +59,8 @@ func TestPowerCutsOfARealFilesystem(t *testing.T) {
 					time.Sleep(5 * time.Millisecond) // whoever would acknowledge now would lie
 					cmd.Process.Kill()
 				}()
-				last := map[SID]int{}
-				r := bufio.NewReader(out)
-				for {
-					var b [20]byte
-					if _, err := io.ReadFull(r, b[:]); err != nil {
-						break
-					}
-					if len(last) == 0 {
-						close(begun)
-					}
-					last[SID(b[:16])] = int(binary.BigEndian.Uint32(b[16:])) + 1
-					acked++
-				}
+				last, n := acknowledged(out, func() { close(begun) })
+				acked += n
 				cmd.Wait()
 				if len(last) == 0 {
 					t.Fatalf("round %d: nothing was acknowledged", round)
@@ -90,22 +76,7 @@ func TestPowerCutsOfARealFilesystem(t *testing.T) {
 				if err != nil || len(rec.Damage) > 0 {
 					t.Fatalf("round %d: %v %v", round, err, rec.Damage)
 				}
-				for id, n := range last {
-					got := read(t, j, id)
-					if len(got) < n {
-						t.Errorf("round %d: stream %v has %d entries, %d were acknowledged", round, id, len(got), n)
-					}
-					for i, e := range got {
-						if !bytes.Equal(e.Data, content(id, i)) {
-							t.Fatalf("round %d: entry %d of %v is %.60q", round, i, id, e.Data)
-						}
-					}
-				}
-				for _, s := range rec.Streams {
-					if err := j.Forget(s.SID); err != nil {
-						t.Fatal(err)
-					}
-				}
+				holds(t, round, j, rec, last)
 				if err := j.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -140,6 +111,9 @@ func newDisk(t *testing.T, fs string, size int64, mkfs []string) *disk {
 		t.Fatal(err)
 	}
 	program, err := exec.LookPath(mkfs[0])
+	if err != nil && os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing: make deps", mkfs[0])
+	}
 	if err != nil {
 		t.Skipf("no %s here: %v", mkfs[0], err)
 	}
