@@ -342,9 +342,11 @@ func (c *CA) session(tx *state.Tx, s *sessionAsk) (*api.SessionAnswer, *ledger.E
 	if host.ClockSlack > sshcert.SessionSlack {
 		f.ClockSlack = int(host.ClockSlack.Seconds())
 	}
-	if r, ok := p.Rule(d.Rule); ok {
-		f.RetainDays, f.LegalHold = r.RetainDays, r.LegalHold
+	rule, ok := p.Rule(d.Rule)
+	if !ok { // how long it has to stay must not be a guess
+		return nil, nil, nil, fmt.Errorf("decided by rule %q, which the policy doesn't have", d.Rule)
 	}
+	f.RetainDays, f.LegalHold = rule.RetainDays, rule.LegalHold
 	source = c.through(p, s, f, &host, &r, jumpKey, source, now)
 	s.template = sshcert.NewSession(jumpKey, r.Person, g, source, len(f.Forwards) > 0, now, host.ClockSlack)
 	return &api.SessionAnswer{Session: subject.Session, Person: r.Person, Login: r.Login, Host: r.Host, Opened: *f, Now: now},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 )
@@ -21,16 +22,12 @@ func readTile(dir fs.FS, t Tile) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrTile, path, err)
 	}
 	defer f.Close()
-	st, err := f.Stat()
+	b, err := io.ReadAll(io.LimitReader(f, maxTileFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrTile, path, err)
 	}
-	if !st.Mode().IsRegular() || st.Size() > maxTileFile {
-		return nil, fmt.Errorf("%w: %s: %d bytes, at most %d", ErrTile, path, st.Size(), maxTileFile)
-	}
-	b, err := fs.ReadFile(dir, path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrTile, path, err)
+	if len(b) > maxTileFile {
+		return nil, fmt.Errorf("%w: %s: more than %d bytes", ErrTile, path, maxTileFile)
 	}
 	return b, nil
 }

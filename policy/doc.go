@@ -123,7 +123,7 @@
 //	forwards = ["local db01:5432"]
 //	idle = "5m"
 //	budget = "512 MiB"
-//	watched_by = ["@leads"]       # input is held while none of these, a reader and not the person, watches; an override goes ahead without
+//	watched_by = ["@leads"]       # input is held while none of these, a reader and not the person, watches; the rule's own override goes ahead without
 //	retain_days = 2000            # longer than [always] wants
 //	legal_hold = true             # its recordings stay until the bucket's owner releases them, however old they are
 //	drill = true                  # answers drills only; other rules answer drills and real requests alike

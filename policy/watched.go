@@ -8,7 +8,7 @@ import (
 )
 
 // A rule may ask that somebody watches: what the person types goes no further than the jump while no observer is there. An observer is like an approval that has to
-// last, and is overridden as one: a grant that went ahead without approvals that were missing waits for no observer either. A rule that asks for observers and
+// last, and is overridden as one: a grant that went ahead by the rule's own override waits for no observer either. A rule that asks for observers and
 // offers no override is a dead end in the night in which nobody is awake, and policy check says so, unless another rule reaches the same hosts.
 
 // watchedBy reads a rule's observers: only a reader sees what they watch.

@@ -51,7 +51,7 @@ on a person's machine. With --db and --checkpoint a copy is checked without a CA
 			if tiles != "" {
 				signed, err := readLimited(filepath.Join(tiles, "checkpoint"), nil, ledger.MaxCheckpoint)
 				if err != nil {
-					return err
+					return withHint(fmt.Errorf("reading the tiles' checkpoint: %w", err), "breakglass-ca ledger tiles DIR     on the CA's machine writes them")
 				}
 				return a.verifyLedger(tilesSource(os.DirFS(tiles)), string(signed), pins)
 			}

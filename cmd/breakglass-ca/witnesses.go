@@ -107,6 +107,14 @@ func (a *app) orderWitnesses() *cobra.Command {
 				return err
 			}
 			defer o.forget()
+			pins, err := o.me.Home.Pins()
+			if err != nil {
+				return err
+			}
+			pins.Site.Witnesses = list
+			if _, err := ledger.ParseWitnesses(pins.Site); err != nil { // before a touch for nothing
+				return usagef("%v", err)
+			}
 			a.say("witnesses %s:", statement.WitnessesFingerprint(list))
 			for _, l := range list {
 				a.say("  %s", l)
